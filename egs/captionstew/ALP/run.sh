@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Audio-language pretraining on CaptionStew: from corpora on disk to the results table.
+#
+#   ./run.sh                                        embedded recordings, every stage, about 20 minutes on 2 cores
+#   ./run.sh --stage 5 --stop-stage 5 --objective captioning      one stage, one run
+#   ./run.sh --conf conf --num-processes 8          the paper's corpora (local/corpora.sh says where they lie)
+#
+# What is done is skipped as long as nothing it was made from has changed; a training run goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+stage=0          # first stage
+stop_stage=9     # last stage
+conf=conf/mini   # conf/mini (embedded recordings) or conf (the paper)
+objective=       # only runs of this objective: contrastive or captioning
+init=            # only runs that start from this: scratch or tagging
+corpora=         # only these corpora in stage 0 ("a b"); absent ones are then an error
+num_processes=1  # training processes, one per GPU
+num_jobs=2       # CPU jobs of stages 0 and 2
+dry_run=false    # true prints the commands without running them
+. ./path.sh
+. parse_options.sh
+. stages.sh
+
+# once NAME OUTPUT INPUT... -- COMMAND...: run unless done with the same inputs.
+once() {
+  local name=$1 output=$2 inputs=()
+  shift 2
+  while [ "$1" != -- ]; do
+    inputs+=("$1")
+    shift
+  done
+  run run_once.py --done "data/done/$name.json" --outputs "$output" --inputs "${inputs[@]}" "$@"
+}
+
+# The pretraining runs, a line each: those of runs.txt that --objective and --init leave, or the one they name.
+selected_runs() {
+  if [ -n "$objective" ] && [ -n "$init" ]; then
+    echo "$objective $init"
+  else
+    awk -v o="$objective" -v i="$init" \
+      '!/^#/ && NF == 2 && (o == "" || $1 == o) && (i == "" || $2 == i) { print; n++ } END { exit !n }' "$conf/runs.txt" ||
+      die "no run of $conf/runs.txt has --objective '$objective' --init '$init'; name both to run another"
+  fi
+}
+
+# The encoders that are evaluated: the selected runs and, unless a run is named, the tagger and two baselines.
+encoders() {
+  if [ -z "$objective$init" ]; then
+    printf '%s\n' log_mel untrained tagging
+  fi
+  selected_runs | tr -s ' ' _
+}
+
+# train RUN DATA OBJECTIVE CONFIG...: train, then export the averaged encoder.
+train() {
+  local name=$1 data=data/fbank/$2 script=zipformer/train_$3.py
+  shift 3
+  once "train_$name" "exp/$name/checkpoints" "$conf/encoder.yaml" "$@" "$data" data/tokenizer -- \
+    launch.sh "$num_processes" "$script" --exp-dir "exp/$name" --config "$conf/encoder.yaml" "$@"
+  once "export_$name" "exp/$name/encoder" "exp/$name/checkpoints" -- export_encoder.py --exp-dir "exp/$name"
+}
+
+# evaluate PROTOCOL: every task of the protocol on every encoder.
+evaluate() {
+  local protocol=$1 task name names
+  names=$(encoders)
+  once untrained_encoder exp/untrained/encoder "$conf/encoder.yaml" -- \
+    init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
+  for task in "$conf/tasks/$protocol"/*.yaml; do
+    for name in $names; do
+      once "${protocol}_$(basename "$task" .yaml)_$name" "exp/$name/results/$protocol" \
+        "$task" "exp/$name/encoder" data/fbank data/tokenizer -- \
+        launch.sh 1 "zipformer/evaluate_$protocol.py" --exp-dir "exp/$name" --task "$task"
+    done
+  done
+}
+
+stage_0() { # Prepare one cutset per corpus, benchmarks too
+  # shellcheck source=conf/mini/corpora.sh
+  . "$conf/corpora.sh"
+  run local/prepare.py --corpora "$conf/corpora.yaml" --roots "${corpus_roots[@]}" --only "$corpora" --num-jobs "$num_jobs"
+}
+
+stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio
+  once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" -- \
+    local/merge_captionstew.py --corpora "$conf/corpora.yaml"
+}
+
+stage_2() { # Compute fbank of every set that a configuration names
+  local sets name
+  sets=$(grep -rhoE 'data/fbank/[a-z0-9_]+' "$conf"/*.yaml "$conf"/tasks | sort -u)
+  for name in $sets; do
+    name=${name##*/}
+    once "fbank_$name" "data/fbank/$name" data/*/"${name}_cuts.jsonl.gz" -- \
+      local/compute_fbank.py --cuts data/*/"${name}_cuts.jsonl.gz" --output-dir "data/fbank/$name" --num-jobs "$num_jobs"
+  done
+}
+
+stage_3() { # Check and describe the cuts, train the tokenizer
+  once describe data/captionstew/report.md data/captionstew -- local/describe_cuts.py
+  once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
+}
+
+stage_4() { # Train the supervised tagger that -init runs start from
+  train tagging audioset_train tagging "$conf/train_tagging.yaml"
+}
+
+stage_5() { # Pretrain the audio encoder by each objective
+  local runs objective_ init_
+  runs=$(selected_runs)
+  while read -r objective_ init_ <&3; do
+    train "${objective_}_$init_" captionstew_train "$objective_" "$conf/train_$objective_.yaml" "$conf/init_$init_.yaml"
+  done 3<<<"$runs"
+}
+
+stage_6() { # Evaluate the frozen encoders: linear probes
+  evaluate linear_probe
+}
+
+stage_7() { # Evaluate the frozen encoders: retrieval and captioning
+  evaluate retrieval
+  evaluate captioning
+}
+
+stage_8() { # Evaluate the frozen encoders: question answering (not in this recipe yet)
+  not_here_yet "question answering with a frozen language model"
+}
+
+stage_9() { # Collect the results into exp/RESULTS.md
+  run collect_results.py --exp-dir exp --paper conf/paper.yaml
+}
+
+run_stages

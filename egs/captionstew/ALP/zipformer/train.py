@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every training variant shares: options, ranks, data, and the Trainer. A variant adds towers and an objective."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from icefall_alp.config import TrainConfig
+from icefall_alp.config.loader import config_to_dict, load_config
+from icefall_alp.data.batch_plan import BatchPlan
+from icefall_alp.data.datamodule import TrainStream, valid_batches
+from icefall_alp.models import AudioEncoder
+from icefall_alp.training.trainer import Trainer
+from icefall_alp.utils import distributed
+from icefall_alp.utils.digests import sha256_tree
+from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.seeds import seed_everything
+
+
+@clean_exit
+def run(config_class: type, build_objective: Callable, build_dataset: Callable) -> None:
+    """Train `build_objective(config)` on `build_dataset(config.data, folder, training, seed)` until its last step."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument(
+        "--exp-dir", type=Path, required=True, help="where checkpoints and logs go, and are found again"
+    )
+    parser.add_argument("--config", nargs="+", required=True, help="YAML files, later ones winning")
+    parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
+    options = parser.parse_args()
+    config = load_config(config_class, options.config, options.set)
+    distributed.setup()
+    seed_everything(config.seed)
+    train_set = build_dataset(config.data, config.data.train_cuts, training=True, seed=config.seed)
+    valid_set = build_dataset(config.data, config.data.valid_cuts, training=False, seed=config.seed)
+    plan = BatchPlan(train_set.durations, config.data.max_duration, config.data.num_buckets, config.seed)
+    ranks = distributed.rank(), distributed.world_size()
+    Trainer(
+        build_objective(config),
+        config.training,
+        config.optim,
+        TrainStream(train_set, plan, *ranks, config.data.num_workers),
+        valid_batches(valid_set, config.data.max_duration, *ranks),
+        options.exp_dir,
+        {**config_to_dict(config), "inputs": {"train_cuts": sha256_tree(config.data.train_cuts, "cuts.*")}},
+        config.seed,
+    ).fit()
+    distributed.cleanup()
+
+
+def initial_encoder(config: TrainConfig) -> AudioEncoder:
+    """A random encoder, or the one that `init` names: a folder of stage 4 or 5, or an icefall or Auden checkpoint."""
+    if not config.init:
+        return AudioEncoder(config.audio_encoder)
+    encoder = AudioEncoder.load(config.init)
+    if encoder.config != config.audio_encoder:
+        raise UserError(f"init: {config.init} has other sizes than audio_encoder; make them equal: {encoder.config}")
+    return encoder

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration: dataclasses are the schema, YAML files the experiment, `--set` tonight's change."""
+
+from icefall_alp.config.schema import (
+    CaptioningConfig,
+    CaptioningTaskConfig,
+    ContrastiveConfig,
+    DataConfig,
+    LinearProbeConfig,
+    OptimConfig,
+    RetrievalConfig,
+    SpecAugmentConfig,
+    TaggingConfig,
+    TaskConfig,
+    TextTowerConfig,
+    TrainConfig,
+    TrainingConfig,
+)
+from icefall_alp.config.zipformer import ZipformerConfig
+
+__all__ = [
+    "CaptioningConfig",
+    "CaptioningTaskConfig",
+    "ContrastiveConfig",
+    "DataConfig",
+    "LinearProbeConfig",
+    "OptimConfig",
+    "RetrievalConfig",
+    "SpecAugmentConfig",
+    "TaggingConfig",
+    "TaskConfig",
+    "TextTowerConfig",
+    "TrainConfig",
+    "TrainingConfig",
+    "ZipformerConfig",
+]

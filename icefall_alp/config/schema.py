@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every knob of a run, with its unit and its reason. YAML holds only what differs from here.
+
+Defaults are engineering choices; what the paper states stands in `conf/*.yaml` with its source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from icefall_alp.config.zipformer import ZipformerConfig
+
+
+@dataclass(frozen=True)
+class SpecAugmentConfig:
+    """Time warping and masking of training features."""
+
+    probability: float = 0.9  # share of clips that are augmented
+    time_warp_factor: int = 80  # frames; 0 switches warping off
+    num_frame_masks: int = 10
+    max_frame_mask: int = 100  # frames
+    max_frame_share: float = 0.15  # of the clip, over all frame masks
+    num_feature_masks: int = 2
+    max_feature_mask: int = 27  # mel bins
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read and how batches are made."""
+
+    train_cuts: str = ""  # folder of stage 2: shards of cuts with features
+    valid_cuts: str = ""
+    class_list: str = ""  # tagging only: one class name per line
+    max_duration: float = 640.0  # seconds of audio per batch and process
+    num_buckets: int = 30  # clips of similar length are batched together
+    num_workers: int = 2  # loader processes; 0 loads in the training process
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """ScaledAdam and the Eden schedule (steps and epochs both shrink the rate)."""
+
+    base_lr: float = 0.045
+    clipping_scale: float = 2.0  # gradients over this multiple of their recent median norm are scaled down
+    lr_steps: float = 7500.0
+    lr_epochs: float = 3.5
+    steps_per_epoch: int = 0  # 0 counts real passes over the data; otherwise an epoch is this many steps
+    warmup_steps: int = 500
+    warmup_start: float = 0.5
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The loop: how long, how often, in what precision."""
+
+    num_steps: int = 600_000  # optimizer updates
+    precision: str = "float32"  # float32 | bfloat16
+    log_every: int = 50  # steps
+    valid_every: int = 2000  # steps; 0 validates at the end only
+    save_every: int = 2000  # steps; 0 writes no checkpoint
+    keep_checkpoints: int = 10  # the newest ones
+    average_every: int = 200  # steps between updates of the running model average
+    average_last: float = 0.25  # the exported encoder averages this last share of the steps
+    reference_seconds: float = 600.0  # batch count of the schedules = step x seconds per step over all ranks / this
+
+
+@dataclass(frozen=True)
+class TextTowerConfig:
+    """A transformer tower over text: BERT-base or BART-base shape unless shrunk."""
+
+    tokenizer: str = ""  # Hugging Face folder or SentencePiece .model
+    pretrained: str = ""  # Hugging Face folder with weights; empty starts from random weights of the sizes below
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    feedforward_dim: int = 3072
+    dropout: float = 0.1
+    max_text_tokens: int = 128  # the share of captions cut is logged
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What every objective shares; the subclasses add their own."""
+
+    seed: int = 42
+    init: str = ""  # empty starts from scratch; otherwise an encoder folder or checkpoint
+    audio_encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class TaggingConfig(TrainConfig):
+    """Supervised multi-label tagging (the paper's Zipformer-AEC)."""
+
+    dropout: float = 0.1  # before the classifier
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig(TrainConfig):
+    """Audio and caption towers pulled together (paper, Eq. 1)."""
+
+    text_encoder: TextTowerConfig = field(default_factory=TextTowerConfig)
+    embedding_dim: int = 512
+    initial_temperature: float = 0.07  # learnable; the logit scale 1/temperature is clamped to 100
+
+
+@dataclass(frozen=True)
+class CaptioningConfig(TrainConfig):
+    """Caption decoder on encoder frames (paper, Eq. 2 and 3)."""
+
+    text_decoder: TextTowerConfig = field(default_factory=lambda: TextTowerConfig(num_layers=6))
+    parallel_fraction: float = 0.75  # share of captions predicted in parallel from masks
+    label_smoothing: float = 0.1
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """One downstream task: which cuts, which metric."""
+
+    seed: int = 42
+    corpus: str = ""  # as in corpora.yaml
+    train_cuts: str = ""  # folders of stage 2
+    test_cuts: str = ""
+    num_expected: int = 0  # test items the official split has; 0 where there is none
+    max_duration: float = 640.0  # seconds of audio per batch
+    num_steps: int = 2000  # optimizer updates of the head
+    base_lr: float = 0.045  # ScaledAdam
+
+
+@dataclass(frozen=True)
+class LinearProbeConfig(TaskConfig):
+    """A linear head on frozen frames (paper, Tables 3a and 9)."""
+
+    class_list: str = ""  # one class name per line
+    multi_label: bool = True  # False: exactly one class per clip
+    metric: str = "mAP"  # mAP | accuracy
+    poolings: tuple[str, ...] = ("mean", "attention")
+    batch_size: int = 256  # clips
+
+
+@dataclass(frozen=True)
+class RetrievalConfig(TaskConfig):
+    """A text encoder aligned to the frozen audio encoder (LiT; paper, Table 3b)."""
+
+    text_encoder: TextTowerConfig = field(default_factory=TextTowerConfig)
+    embedding_dim: int = 512
+    initial_temperature: float = 0.07
+
+
+@dataclass(frozen=True)
+class CaptioningTaskConfig(TaskConfig):
+    """The cross-attention of a decoder tuned on frozen frames (paper, Table 3b)."""
+
+    text_decoder: TextTowerConfig = field(default_factory=lambda: TextTowerConfig(num_layers=6))
+    language_model_steps: int = 0  # without pretrained weights: steps on the captions' text alone, before tuning
+    beam_size: int = 4
+    max_caption_tokens: int = 60

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shape of a captioned cut, stated once: build it, write it, read it, check it.
+
+One cut is one piece of audio: a Lhotse MonoCut (channel 0) whose id is the audio key and whose one supervision
+carries `captions` (`[{text, source corpus}]`) or `labels` (names), and `domain` (sound, music or speech). The
+cut's `corpus` names the folder that the recording's path is relative to. Manifests are gzipped JSON lines sorted
+by id, written under a temporary name and renamed, byte-identical whenever their content is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+
+from icefall_alp.utils.errors import UserError
+
+DOMAINS = ("sound", "music", "speech")
+CutDict = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AudioItem:
+    """A clip as a corpus lists it: what `local/prepare_*.py` yield.
+
+    Attributes:
+        key: see `audio_keys`.
+        path: audio file relative to the corpus root; None where the listed audio is not on disk.
+        split: train, valid or test.
+    """
+
+    key: str
+    path: str | None
+    split: str
+
+
+@dataclass(frozen=True)
+class CaptionedAudio(AudioItem):
+    """A clip with captions; a corpus with one caption per row yields the clip once per row."""
+
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LabelledAudio(AudioItem):
+    """A clip with labels: names, not indices."""
+
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AudioHeader:
+    """What a file says about itself."""
+
+    sampling_rate: int
+    num_channels: int
+    num_samples: int  # per channel
+
+
+def clean_caption(text: str) -> str:
+    """The caption on one line with single spaces. Raises ValueError when nothing is left."""
+    caption = " ".join(text.split())
+    if not caption:
+        raise ValueError("empty caption")
+    return caption
+
+
+def make_cut(item: AudioItem, header: AudioHeader, corpus: str, domain: str) -> CutDict:
+    """The captioned cut of a whole file, in Lhotse's own serialisation."""
+    if item.path is None:
+        raise ValueError(f"{item.key}: a cut needs an audio file")
+    custom: dict[str, Any] = {"domain": domain}
+    if isinstance(item, CaptionedAudio):
+        custom["captions"] = [{"text": text, "source": corpus} for text in item.captions]
+    elif isinstance(item, LabelledAudio):
+        custom["labels"] = list(item.labels)
+    duration = header.num_samples / header.sampling_rate
+    channels = list(range(header.num_channels))
+    recording = Recording(
+        id=item.key,
+        sources=[AudioSource(type="file", channels=channels, source=item.path)],
+        sampling_rate=header.sampling_rate,
+        num_samples=header.num_samples,
+        duration=duration,
+        channel_ids=channels,
+    )
+    supervision = SupervisionSegment(id=item.key, recording_id=item.key, start=0.0, duration=duration, custom=custom)
+    cut = MonoCut(
+        id=item.key,
+        start=0.0,
+        duration=duration,
+        channel=0,
+        recording=recording,
+        supervisions=[supervision],
+        custom={"corpus": corpus},
+    )
+    return cut.to_dict()
+
+
+def check_cut(cut: CutDict) -> str:
+    """What is wrong with the shape of a cut, in a few words; empty when nothing is."""
+    supervisions = cut.get("supervisions", [])
+    if len(supervisions) != 1:
+        return f"{len(supervisions)} supervisions instead of one"
+    custom = supervisions[0].get("custom", {})
+    if supervisions[0].get("id") != cut.get("id"):
+        return "the supervision's id is not the cut's"
+    if custom.get("domain") not in DOMAINS:
+        return f"domain {custom.get('domain')!r} is none of {', '.join(DOMAINS)}"
+    captions = custom.get("captions", [])
+    if not captions and not custom.get("labels"):
+        return "neither captions nor labels"
+    if not all(caption.get("text", "").strip() and caption.get("source") for caption in captions):
+        return "a caption without text or source"
+    if not cut.get("custom", {}).get("corpus"):
+        return "no corpus"
+    return "" if cut.get("duration", 0.0) > 0.0 else "no duration"
+
+
+def captions_of(cut: CutDict) -> list[dict[str, str]]:
+    """The list of `{text, source}` of a cut; changing it changes the cut."""
+    captions: list[dict[str, str]] = cut["supervisions"][0]["custom"]["captions"]
+    return captions
+
+
+@contextmanager
+def jsonl_writer(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Open a `.jsonl.gz` for streaming; the file appears under its name when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as raw:
+            # neither name nor time in the gzip header: equal content, equal bytes
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as stream:
+
+                def write(row: dict[str, Any]) -> None:
+                    stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+
+                yield write
+            raw.flush()
+            os.fsync(raw.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Stream the rows of a `.jsonl.gz` that this project wrote.
+
+    Raises:
+        UserError: the file is missing or damaged; names file and line.
+    """
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):  # noqa: B007
+                yield json.loads(line)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such manifest; run the stage that writes it") from error
+    except (EOFError, OSError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: damaged at line {number + 1}; delete it and run its stage again") from error

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can stand for a frozen audio encoder: a trained run, log-mel statistics, frames computed before.
+
+All have `output_dim` and the call `(features (N, T, F), feature_lens (N,)) -> (encoder_out (N, T', C), lens (N,))`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from icefall_alp.models import AudioEncoder
+from icefall_alp.utils.digests import sha256_file, sha256_text
+from icefall_alp.utils.errors import UserError
+
+LOG_MEL_RUN = "log_mel"  # the run whose encoder is no network
+
+
+class LogMelStatistics(nn.Module):
+    """The baseline every encoder has to beat: mean and deviation of each mel bin over the clip, as one frame.
+
+    Args:
+        feature_dim: Number of mel bins F.
+    """
+
+    def __init__(self, feature_dim: int = 80) -> None:
+        super().__init__()
+        self.output_dim = 2 * feature_dim
+
+    def forward(self, features: Tensor, feature_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, T, F), (N,) -> (N, 1, 2F), (N,) ones; padding does not count."""
+        valid = torch.arange(features.shape[1], device=features.device)[None, :] < feature_lens[:, None]
+        weight = (valid / feature_lens[:, None]).unsqueeze(-1).to(features.dtype)
+        mean = (features * weight).sum(dim=1)
+        variance = ((features - mean[:, None]).square() * weight).sum(dim=1)
+        frame = torch.cat([mean, variance.sqrt()], dim=-1)
+        return frame[:, None], torch.ones_like(feature_lens)
+
+
+class PrecomputedFrames(nn.Module):
+    """Stands for the frozen encoder while a head is trained: what it is given are frames already.
+
+    Args:
+        dim: Width C of the frames.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.output_dim = dim
+
+    def forward(self, features: Tensor, feature_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, T, C), (N,) -> the same."""
+        return features, feature_lens
+
+    def set_batch_count(self, batch_count: float) -> None:
+        """Nothing here changes with training."""
+
+
+@dataclass(frozen=True)
+class FrozenEncoder:
+    """An encoder to be judged and what the results say about it."""
+
+    run: str
+    module: nn.Module  # eval mode, no parameter wants a gradient
+    digest: str
+    step: int | None = None  # training steps behind it, where known
+
+
+def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
+    """Load `exp/<run>/encoder`, or the log-mel baseline where the run is called `log_mel`.
+
+    Raises:
+        UserError: The run has no exported encoder.
+    """
+    run = exp_dir.resolve().name
+    if run == LOG_MEL_RUN:
+        return FrozenEncoder(run, LogMelStatistics().eval(), sha256_text("mean and deviation of log-mel bins"))
+    folder = exp_dir / "encoder"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no exported encoder; train the run first (stages 4 and 5)")
+    module = AudioEncoder.load(folder).eval().requires_grad_(False)
+    parts = [sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()]
+    return FrozenEncoder(run, module, sha256_text("\n".join(parts)))

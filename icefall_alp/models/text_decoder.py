@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Caption decoder in BART's shape with two ways to predict the same targets (paper, Eq. 2 and 3).
+
+Autoregressive: token u is predicted from the tokens before it and the audio. Parallel: from the audio alone; every
+input is `<mask>` and no position is hidden. One pass serves captions of both kinds. Parallel rows always hold
+`max_tokens` masks, so that neither a caption's words nor its length, nor its batch mates, reach its prediction.
+
+Inputs follow BART: `</s> <s> words`, targets `<s> words </s>`; the target `<s>` is a constant that nobody scores.
+Parameter names are BART's, so public weights load strictly.
+Shapes: N captions, U tokens, T audio frames, C channels, H heads, D channels per head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BartForConditionalGeneration
+
+from icefall_alp.config import TextTowerConfig
+from icefall_alp.models.pooling import valid_frames
+from icefall_alp.models.text_tower import (
+    check_fit,
+    initial_std,
+    read_pretrained,
+    read_tower,
+    restore,
+    save_tower,
+    tower_tokenizer,
+)
+from icefall_alp.models.tokenizer import Tokenizer
+from icefall_alp.utils.errors import UserError
+
+BART_POSITIONS = 1024
+POSITION_OFFSET = 2  # BART's position table begins with two rows that are never used
+TIED_OR_ZERO = {
+    "final_logits_bias", "lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
+}  # fmt: skip
+
+KeysValues = tuple[Tensor, Tensor]  # each (N, H, positions, D)
+
+
+@dataclass(frozen=True)
+class DecoderSizes:
+    """Everything the weights' shapes follow from, and how captions enter."""
+
+    encoder_dim: int  # channels of the audio frames
+    vocab_size: int
+    start_id: int  # the input before `<s>`
+    max_tokens: int  # longest caption, `<s>` and `</s>` included
+    hidden_size: int = 768
+    num_layers: int = 6
+    num_heads: int = 12
+    feedforward_dim: int = 3072
+    dropout: float = 0.1  # on embeddings and residual branches
+    num_positions: int = BART_POSITIONS
+    scale_embedding: bool = False  # token embeddings times sqrt(hidden_size)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The audio as every layer's cross-attention sees it."""
+
+    layers: list[KeysValues]
+    mask: Tensor  # (N, 1, 1, T) bool, true where a frame is real
+
+    def repeat(self, times: int) -> Memory:
+        """Return a memory of `times` copies of every clip, copies of one clip in a row."""
+        layers = [(k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in self.layers]
+        return Memory(layers, self.mask.repeat_interleave(times, 0))
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose keys and values can be computed apart from its queries."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def _split(self, hidden: Tensor) -> Tensor:
+        return hidden.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def keys_values(self, source: Tensor) -> KeysValues:
+        """Map (N, S, C) to keys and values."""
+        return self._split(self.k_proj(source)), self._split(self.v_proj(source))
+
+    def forward(self, hidden: Tensor, keys_values: KeysValues, mask: Tensor | None) -> Tensor:
+        """Attend from (N, U, C) where `mask`, broadcast to (N, H, U, S), is true; None is true everywhere."""
+        attended = F.scaled_dot_product_attention(self._split(self.q_proj(hidden)), *keys_values, attn_mask=mask)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each followed by addition and LayerNorm (post-norm)."""
+
+    def __init__(self, sizes: DecoderSizes):
+        super().__init__()
+        dim = sizes.hidden_size
+        self.dropout = sizes.dropout
+        self.self_attn = Attention(dim, sizes.num_heads)
+        self.self_attn_layer_norm = nn.LayerNorm(dim)
+        self.encoder_attn = Attention(dim, sizes.num_heads)
+        self.encoder_attn_layer_norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, sizes.feedforward_dim)
+        self.fc2 = nn.Linear(sizes.feedforward_dim, dim)
+        self.final_layer_norm = nn.LayerNorm(dim)
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, memory: KeysValues, memory_mask: Tensor, past: KeysValues | None
+    ) -> tuple[Tensor, KeysValues]:
+        """Return new hidden states (N, U, C) and the keys and values of all positions so far."""
+        keys, values = self.self_attn.keys_values(hidden)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+        hidden = self.self_attn_layer_norm(hidden + self._drop(self.self_attn(hidden, (keys, values), mask)))
+        hidden = self.encoder_attn_layer_norm(hidden + self._drop(self.encoder_attn(hidden, memory, memory_mask)))
+        hidden = self.final_layer_norm(hidden + self._drop(self.fc2(F.gelu(self.fc1(hidden)))))
+        return hidden, (keys, values)
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        return F.dropout(branch, self.dropout, self.training)
+
+
+class TextDecoder(nn.Module):
+    """Audio frames and captions to hidden states that predict the captions' tokens.
+
+    Args:
+        sizes: of the weights.
+        tokenizer: of the same vocabulary.
+    """
+
+    def __init__(self, sizes: DecoderSizes, tokenizer: Tokenizer):
+        super().__init__()
+        dim = sizes.hidden_size
+        self.sizes = sizes
+        self.tokenizer = tokenizer
+        self.embed_tokens = nn.Embedding(sizes.vocab_size, dim)
+        self.embed_positions = nn.Embedding(sizes.num_positions + POSITION_OFFSET, dim)
+        self.layernorm_embedding = nn.LayerNorm(dim)
+        self.layers = nn.ModuleList([DecoderLayer(sizes) for _ in range(sizes.num_layers)])
+        self.register_buffer("final_logits_bias", torch.zeros(1, sizes.vocab_size))
+        self.apply(_initialize)
+        self.bridge = nn.Identity() if sizes.encoder_dim == dim else nn.Linear(sizes.encoder_dim, dim)
+
+    @classmethod
+    def build(cls, config: TextTowerConfig, encoder_dim: int) -> TextDecoder:
+        """Make the decoder of a configuration: BART's weights when it names a folder, else random.
+
+        Args:
+            config: the sizes; those of a pretrained folder win over them, except dropout and caption length.
+            encoder_dim: channels of the audio frames; a linear bridge maps them where the width differs.
+
+        Raises:
+            UserError: the tokenizer or the pretrained folder is missing, damaged or does not fit.
+        """
+        tokenizer = tower_tokenizer(config)
+        if config.pretrained:
+            return _pretrained(config, tokenizer, encoder_dim)
+        return cls(decoder_sizes(config, tokenizer, encoder_dim), tokenizer)
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor, int]:
+        """Return ids (N, U) and lens (N,) on the CPU, and how many captions were cut."""
+        return self.tokenizer.encode(texts, self.sizes.max_tokens)
+
+    def memory(self, encoder_out: Tensor, encoder_out_lens: Tensor) -> Memory:
+        """Project audio frames (N, T, encoder_dim) with lens (N,) once for all layers."""
+        frames = self.bridge(encoder_out)
+        mask = valid_frames(encoder_out_lens, frames.size(1))[:, None, None, :]
+        return Memory([layer.encoder_attn.keys_values(frames) for layer in self.layers], mask)
+
+    def forward(self, ids: Tensor, memory: Memory, parallel: Tensor | None = None) -> Tensor:
+        """Predict captions, all positions at once.
+
+        Args:
+            ids: (N, U) as `tokenize` gives them, on this decoder's device.
+            memory: the audio.
+            parallel: (N,) bool, true where a caption is predicted from the audio alone (Eq. 3); None is nowhere.
+
+        Returns:
+            States (N, U, C); `project(states[:, u])` are the logits of `ids[:, u]`.
+        """
+        inputs = F.pad(ids[:, :-1], (1, 0), value=self.sizes.start_id)
+        if parallel is None:
+            return self._run(inputs, memory, _causal_mask(ids.size(1), 0, ids.device), None)[0]
+        inputs = F.pad(inputs, (0, self.sizes.max_tokens - ids.size(1)), value=self.tokenizer.pad_id)
+        inputs = inputs.masked_fill(parallel[:, None], self.tokenizer.mask_id)
+        # an autoregressive row needs no mask for its padding, which lies to the right of everything it predicts
+        mask = parallel[:, None, None, None] | _causal_mask(inputs.size(1), 0, ids.device)
+        return self._run(inputs, memory, mask, None)[0][:, : ids.size(1)]
+
+    def step(self, tokens: Tensor, memory: Memory, past: list[KeysValues] | None) -> tuple[Tensor, list[KeysValues]]:
+        """Continue captions by the tokens (N, U) that come after those in `past` (None: these are the first inputs).
+
+        Returns:
+            States (N, U, C), the last of which predicts the next token, and the new past.
+        """
+        num_past = 0 if past is None else past[0][0].size(2)
+        return self._run(tokens, memory, _causal_mask(tokens.size(1), num_past, tokens.device), past)
+
+    def project(self, states: Tensor) -> Tensor:
+        """Map states (..., C) to logits (..., V); the matrix is that of the token embeddings."""
+        return F.linear(states, self.embed_tokens.weight, self.final_logits_bias.squeeze(0))
+
+    def _run(
+        self, inputs: Tensor, memory: Memory, mask: Tensor, past: list[KeysValues] | None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        first = POSITION_OFFSET + (0 if past is None else past[0][0].size(2))
+        positions = self.embed_positions.weight[first : first + inputs.size(1)]
+        scale = math.sqrt(self.sizes.hidden_size) if self.sizes.scale_embedding else 1.0
+        hidden = self.layernorm_embedding(self.embed_tokens(inputs) * scale + positions)
+        hidden = F.dropout(hidden, self.sizes.dropout, self.training)
+        present = []
+        for index, layer in enumerate(self.layers):
+            layer_past = None if past is None else past[index]
+            hidden, keys_values = layer(hidden, mask, memory.layers[index], memory.mask, layer_past)
+            present.append(keys_values)
+        return hidden, present
+
+    def save(self, folder: str | Path) -> None:
+        """Write sizes, weights and tokenizer."""
+        save_tower(Path(folder), self, self.tokenizer, asdict(self.sizes))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TextDecoder:
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        sizes, tokenizer, weights = read_tower(Path(folder))
+        decoder = cls(DecoderSizes(**sizes), tokenizer)
+        restore(decoder, weights, Path(folder))
+        return decoder
+
+
+def decoder_sizes(config: TextTowerConfig, tokenizer: Tokenizer, encoder_dim: int) -> DecoderSizes:
+    """Return the sizes of a decoder with random weights."""
+    return DecoderSizes(
+        encoder_dim=encoder_dim,
+        vocab_size=tokenizer.vocab_size,
+        start_id=tokenizer.eos_id,
+        max_tokens=config.max_text_tokens,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        feedforward_dim=config.feedforward_dim,
+        dropout=config.dropout,
+        num_positions=max(BART_POSITIONS, config.max_text_tokens),
+    )
+
+
+def _pretrained(config: TextTowerConfig, tokenizer: Tokenizer, encoder_dim: int) -> TextDecoder:
+    folder = config.pretrained
+    bart = read_pretrained(BartForConditionalGeneration, folder, TIED_OR_ZERO)
+    theirs = bart.config
+    if theirs.activation_function != "gelu":
+        raise UserError(f"{folder}: its activation is {theirs.activation_function}; the decoder here has BART's gelu")
+    check_fit(tokenizer, config.max_text_tokens, theirs.vocab_size, theirs.max_position_embeddings, folder)
+    sizes = DecoderSizes(
+        encoder_dim=encoder_dim,
+        vocab_size=theirs.vocab_size,
+        start_id=theirs.decoder_start_token_id,
+        max_tokens=config.max_text_tokens,
+        hidden_size=theirs.d_model,
+        num_layers=theirs.decoder_layers,
+        num_heads=theirs.decoder_attention_heads,
+        feedforward_dim=theirs.decoder_ffn_dim,
+        dropout=config.dropout,
+        num_positions=theirs.max_position_embeddings,
+        scale_embedding=theirs.scale_embedding,
+    )
+    decoder = TextDecoder(sizes, tokenizer)
+    weights = {f"bridge.{name}": tensor for name, tensor in decoder.bridge.state_dict().items()}
+    weights |= bart.model.decoder.state_dict() | {"final_logits_bias": bart.final_logits_bias}
+    restore(decoder, weights, Path(folder))
+    return decoder
+
+
+def _causal_mask(num_tokens: int, num_past: int, device: torch.device) -> Tensor:
+    """Mask (U, past + U) that lets every token see itself and what came before."""
+    position = torch.arange(num_past + num_tokens, device=device)
+    return position <= position[num_past:, None]
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        width = module.weight.size(1) if isinstance(module, nn.Embedding) else min(module.weight.shape)
+        nn.init.normal_(module.weight, std=initial_std(width))
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

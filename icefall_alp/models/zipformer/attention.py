@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Multi-head attention split in two: weights computed once for each layer, and the three modules that use them.
+
+arXiv:2310.11230, sections 3.1 and 4 of its appendix. Scores are not divided by the square root of the head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from icefall_alp.models.zipformer.activations import scaled_linear
+from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, fires, penalize_abs
+from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
+
+MASKED_SCORE = -1000.0
+SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB = 25.0, 1e-4, 0.1
+
+
+def relative_to_absolute(scores: Tensor) -> Tensor:
+    """View of (B, T, 2T-1), indexed by source - target + T - 1, as (B, T, T), indexed by source."""
+    batch, num_frames, num_offsets = scores.shape
+    strides = (num_frames * num_offsets, num_offsets - 1, 1)
+    return scores.as_strided((batch, num_frames, num_frames), strides, scores.storage_offset() + num_frames - 1)
+
+
+class _Scores(torch.autograd.Function):
+    """q_t . k_s + p_t . pos_{s-t}; backward writes the gradient into the skewed frame of the relative scores.
+
+    Shapes: q, k (H, N, T, d), p (H, N, T, e), pos (H, e, 2T-1).
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:
+        heads, items, num_frames, _ = q.shape
+        ctx.save_for_backward(q, k, p, pos)
+        relative = torch.bmm(p.flatten(1, 2), pos).view(heads * items, num_frames, -1)
+        skewed = relative_to_absolute(relative)
+        scores = torch.baddbmm(skewed, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
+        return scores.view(heads, items, num_frames, num_frames)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        q, k, p, pos = ctx.saved_tensors
+        heads, items, num_frames, _ = q.shape
+        grad = grad.contiguous().flatten(0, 1)
+        grad_q = torch.bmm(grad, k.flatten(0, 1)).view_as(q)
+        grad_k = torch.bmm(grad.transpose(1, 2), q.flatten(0, 1)).view_as(k)
+        relative = grad.new_zeros(heads * items, num_frames, 2 * num_frames - 1)
+        relative_to_absolute(relative).copy_(grad)
+        relative = relative.view(heads, items * num_frames, -1)
+        grad_p = torch.bmm(relative, pos.transpose(1, 2)).view_as(p)
+        grad_pos = torch.bmm(p.flatten(1, 2).transpose(1, 2), relative)
+        return grad_q, grad_k, grad_p, grad_pos
+
+
+class AttentionWeights(ScheduledModule):
+    """Softmax over sources of content and relative-position scores."""
+
+    def __init__(self, dim: int, pos_dim: int, num_heads: int, query_head_dim: int, pos_head_dim: int) -> None:
+        super().__init__()
+        self.num_heads, self.query_head_dim, self.pos_head_dim = num_heads, query_head_dim, pos_head_dim
+        width = num_heads * (2 * query_head_dim + pos_head_dim)
+        self.in_proj = scaled_linear(dim, width, query_head_dim**-0.25)
+        self.linear_pos = scaled_linear(pos_dim, num_heads * pos_head_dim, 0.05, bias=False)
+        self.pos_emb_skip_rate = schedule((0, 0.5), (4000, 0.0))
+        self.balance_keys = Balancer(0.4, 0.6, 0.0, 100.0, prob=0.025)
+        self.whiten_keys = Whiten(schedule((0, 3.0), (20000, 6.0), default=3.0), 0.025, num_groups=num_heads)
+
+    def forward(self, x: Tensor, pos_emb: Tensor, hidden: Tensor | None) -> Tensor:
+        """Attention weights.
+
+        Args:
+            x: (N, T, dim).
+            pos_emb: table (2T-1, pos_dim).
+            hidden: sources that must not be seen, broadcastable to (N, T, T), or None.
+
+        Returns:
+            (heads, N, target T, source T), each row summing to one, exactly zero where hidden.
+        """
+        width = self.num_heads * self.query_head_dim
+        q, k, p = self.in_proj(x).split((width, width, self.num_heads * self.pos_head_dim), dim=-1)
+        k = self.whiten_keys(self.balance_keys(k))
+        scores = self._scores(self._by_head(q), self._by_head(k), p, pos_emb)
+        scores = penalize_abs(self, scores, SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, MASKED_SCORE)
+        return scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+
+    def _scores(self, q: Tensor, k: Tensor, p: Tensor, pos_emb: Tensor) -> Tensor:
+        if self.training and fires(self.now(self.pos_emb_skip_rate)):
+            return q @ k.transpose(-1, -2)
+        pos = self.linear_pos(pos_emb).unflatten(1, (self.num_heads, self.pos_head_dim)).permute(1, 2, 0)
+        return _Scores.apply(q, k, self._by_head(p), pos)
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """(N, T, heads * d) to (heads, N, T, d), contiguous."""
+        return x.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).contiguous()
+
+
+class SelfAttention(nn.Module):
+    """Heads mix values of all frames by given weights."""
+
+    def __init__(self, dim: int, num_heads: int, value_head_dim: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj = nn.Linear(dim, num_heads * value_head_dim)
+        self.out_proj = scaled_linear(num_heads * value_head_dim, dim, 0.05)
+        self.whiten = Whiten(schedule((0, 7.5), (20000, 22.5), default=7.5))
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """(N, T, dim) and weights (heads, N, T, T) to (N, T, dim)."""
+        values = self.in_proj(x).unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3)
+        mixed = (weights @ values).permute(1, 2, 0, 3).flatten(2)
+        return self.whiten(self.out_proj(mixed))
+
+
+class NonlinAttention(nn.Module):
+    """Gated mixing by the weights of the first head."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(dim, 3 * hidden_dim)
+        self.balancer = Balancer(
+            min_positive=schedule((0, 0.25), (20000, 0.05)),
+            max_positive=schedule((0, 0.75), (20000, 0.95)),
+            min_abs=0.5,
+            max_abs=5.0,
+        )
+        self.whiten1 = Whiten(schedule((0, 5.0), (20000, 10.0), default=5.0))
+        self.out_proj = scaled_linear(hidden_dim, dim, 0.05)
+        self.whiten2 = Whiten(schedule((0, 5.0), (20000, 15.0), default=5.0))
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """(N, T, dim) and weights (N, T, T) to (N, T, dim)."""
+        s, v, y = self.in_proj(x).chunk(3, dim=-1)
+        gated = self.whiten1(v) * self.balancer(s).tanh()
+        return self.whiten2(self.out_proj((weights @ gated) * y))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Residual combinations: the learnt bypass, and residual branches that are left out for some sequences."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from icefall_alp.models.zipformer.regularizers import limit_param
+from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
+
+
+class Bypass(ScheduledModule):
+    """original + (new - original) * scale, with one learnt scale for each channel.
+
+    In training, gradients are turned around that would push a scale out of [scale_min, 1], and with probability
+    `skip_rate` a sequence takes `original` alone. arXiv:2310.11230, section 3.1.
+    """
+
+    scale_max = 1.0
+
+    def __init__(self, dim: int, skip_rate: Scheduled = 0.0) -> None:
+        super().__init__()
+        self.bypass_scale = nn.Parameter(torch.full((dim,), 0.5))
+        self.scale_min = schedule((0, 0.9), (20000, 0.2))
+        self.skip_rate = skip_rate
+
+    def forward(self, original: Tensor, new: Tensor) -> Tensor:
+        """Two tensors (N, T, dim) to one."""
+        scale = limit_param(self, self.bypass_scale, self.now(self.scale_min), self.scale_max)
+        keep = sequence_mask(original, self.now(self.skip_rate)) if self.training else None
+        if keep is not None:
+            scale = scale * keep
+        return torch.lerp(original, new.to(original.dtype), scale)
+
+
+def sequence_mask(x: Tensor, rate: float) -> Tensor | None:
+    """1 for the sequences that keep a branch, 0 for the others: (N, 1, 1), or None for a rate of zero."""
+    if rate == 0.0:
+        return None
+    return (torch.rand(x.shape[0], 1, 1, device=x.device) > rate).to(x.dtype)
+
+
+def add_branch(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
+    """x + keep * branch, without rescaling."""
+    return x + branch if keep is None else torch.addcmul(x, branch.to(x.dtype), keep)

@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradient modifiers: the identity in forward, a term added to the gradient in backward, in closed form.
+
+Each fires at random and only in training with gradients on; the implementation that the public checkpoints come
+from lets Balancer and Whiten fire in eval mode too, which changes nothing but gradients taken there. One that does
+not fire returns its input itself: no node in the graph, no copy. Decisions come from Python's `random`, so a
+checkpoint can keep its state.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+
+import torch
+from torch import Tensor, nn
+
+from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
+
+TINY = 1e-20
+PARAM_LIMIT_PROB = 0.6
+# mean |x| of a unit Gaussian is sqrt(2/pi), so an rms of r belongs to a mean absolute value of r / 1.2533
+RMS_PER_MEAN_ABS = 1.25331413732
+# atanh(2p - 1) times this approximates the mean/deviation of a Gaussian that is positive with probability p
+MEAN_PER_ATANH = 0.8139535143
+BALANCER_PROB = schedule((0, 0.5), (8000, 0.125), default=0.4)
+
+
+def fires(prob: float) -> bool:
+    """Draw one decision; a probability of zero draws nothing."""
+    return prob > 0.0 and random.random() <= prob
+
+
+def wants_gradient(module: nn.Module, x: Tensor) -> bool:
+    """Whether a modifier has anything to modify."""
+    return module.training and x.requires_grad and torch.is_grad_enabled()
+
+
+class _LimitParam(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limits = low, high
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        low, high = ctx.limits
+        outwards = ((x < low) & (grad > 0)) | ((x > high) & (grad < 0))
+        return torch.where(outwards, -grad, grad), None, None
+
+
+def limit_param(module: nn.Module, param: Tensor, low: float, high: float) -> Tensor:
+    """With probability 0.6 turn around gradients that would move a parameter further outside [low, high]."""
+    if wants_gradient(module, param) and fires(PARAM_LIMIT_PROB):
+        return _LimitParam.apply(param, low, high)
+    return param
+
+
+class _PenalizeAbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, limit: float, penalty: float) -> Tensor:
+        # one byte for each element is kept, not x
+        ctx.save_for_backward((x > limit).to(torch.int8) - (x < -limit).to(torch.int8))
+        ctx.penalty = penalty
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (sign,) = ctx.saved_tensors
+        return grad.add(sign, alpha=ctx.penalty), None, None
+
+
+def penalize_abs(module: nn.Module, x: Tensor, limit: float, penalty: float, prob: float) -> Tensor:
+    """With probability `prob` add penalty * sign(x) to the gradient where |x| > limit."""
+    if wants_gradient(module, x) and fires(prob):
+        return _PenalizeAbs.apply(x, limit, penalty)
+    return x
+
+
+class _ScaleGrad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, alpha: float) -> Tensor:
+        ctx.alpha = alpha
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.alpha, None
+
+
+class ScaleGrad(nn.Module):
+    """Multiply the gradient by `alpha` in training."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input, any shape."""
+        return _ScaleGrad.apply(x, self.alpha) if wants_gradient(self, x) else x
+
+
+class _Balancer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limits, ctx.grad_scale, ctx.dim = limits, grad_scale, dim
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        intercept, slope = _balancer_line(x.float(), ctx.limits, ctx.grad_scale, ctx.dim)
+        penalty = torch.addcmul(intercept, slope, x.float()).mul_(grad.float().abs())
+        return penalty.add_(grad).to(grad.dtype), None, None, None
+
+
+def _balancer_line(x: Tensor, limits: tuple[float, ...], grad_scale: float, dim: int) -> tuple[Tensor, Tensor]:
+    """The balancer's loss has, per channel, a gradient that is a straight line in x: its scaled intercept and slope."""
+    low_mean, high_mean, low_rms, high_rms = limits
+    others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
+    mean = x.mean(others, keepdim=True)
+    square = x.square().mean(others, keepdim=True)
+    raw_var = square - mean.square()
+    var = raw_var.clamp(min=TINY)
+    std, rms = var.sqrt(), square.clamp(min=TINY).sqrt()
+    side = _outside(mean / std, low_mean, high_mean) / std
+    # where a floor is active its value is a constant, and what would differentiate through it vanishes
+    bend = torch.where(raw_var > TINY, side * mean / var, 0.0)
+    size = torch.where(square > TINY, _outside(rms, low_rms, high_rms) / rms.square(), 0.0)
+    intercept, slope = side + bend * mean, size - bend
+    loss_rms = ((intercept + slope * mean).square() + slope.square() * (square - mean.square()).clamp(min=0.0)).sqrt()
+    scale = grad_scale / loss_rms.clamp(min=TINY)
+    return intercept * scale, slope * scale
+
+
+def _outside(value: Tensor, low: float, high: float) -> Tensor:
+    """1 above the interval, -1 below, 0 inside."""
+    return (value > high).to(value.dtype) - (value < low).to(value.dtype)
+
+
+def mean_over_deviation(positive: float) -> float:
+    """Mean over standard deviation of activations of which the share `positive` is above zero (approximation)."""
+    t = 2.0 * positive - 1.0
+    return MEAN_PER_ATANH * 0.5 * (math.log(1.0 + t + 1e-10) - math.log(1.0 - t + 1e-10))
+
+
+class Balancer(ScheduledModule):
+    """Keep each channel's share of positive values and mean absolute value within limits.
+
+    The original fires a little less often on a GPU whose memory is nearly full; this one does not look at memory.
+    """
+
+    def __init__(
+        self,
+        min_positive: Scheduled = 0.05,
+        max_positive: Scheduled = 0.95,
+        min_abs: Scheduled = 0.2,
+        max_abs: Scheduled = 100.0,
+        prob: Scheduled = BALANCER_PROB,
+        grad_scale: float = 0.04,
+        channel_dim: int = -1,
+    ) -> None:
+        super().__init__()
+        self.min_positive, self.max_positive = min_positive, max_positive
+        self.min_abs, self.max_abs = min_abs, max_abs
+        self.prob, self.grad_scale, self.channel_dim = prob, grad_scale, channel_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input, any shape with channels on `channel_dim`."""
+        if not (wants_gradient(self, x) and fires(self.now(self.prob))):
+            return x
+        limits = (
+            mean_over_deviation(self.now(self.min_positive)),
+            mean_over_deviation(self.now(self.max_positive)),
+            RMS_PER_MEAN_ABS * self.now(self.min_abs),
+            RMS_PER_MEAN_ABS * self.now(self.max_abs),
+        )
+        return _Balancer.apply(x, limits, self.grad_scale, self.channel_dim)
+
+
+class _Whiten(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, module: Whiten, limit: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.module, ctx.limit = module, limit
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        module = ctx.module
+        centred, covariance, metric, pull = whitening_metric(x, module.num_groups)
+        violated = bool(metric >= ctx.limit)
+        module.prob = module.max_prob if violated else module.min_prob
+        if not violated:
+            return grad, None, None
+        identity = torch.eye(covariance.shape[-1], device=x.device)
+        direction = centred @ (covariance - pull * identity)
+        norms = grad.float().norm() / (direction.norm() + TINY)
+        direction = direction.transpose(0, 1).reshape(grad.shape)
+        return grad + (direction * (norms * module.grad_scale)).to(grad.dtype), None, None
+
+
+def whitening_metric(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """How far the covariance of each group of channels is from a multiple of the identity.
+
+    Args:
+        x: (..., C).
+        num_groups: G, dividing C.
+
+    Returns:
+        Centred activations (G, frames, C/G), their scatter matrices (G, C/G, C/G), the metric (>= 1, 1 when
+        white), and the multiple of the identity that the metric's gradient pulls the scatter towards.
+    """
+    channels = x.shape[-1]
+    grouped = x.float().reshape(-1, num_groups, channels // num_groups).transpose(0, 1)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    covariance = centred.transpose(1, 2) @ centred
+    mean_diag = covariance.diagonal(dim1=1, dim2=2).sum() / channels
+    mean_square = covariance.square().sum() / channels
+    inverse = 1.0 / (mean_diag.square() + TINY)
+    return centred, covariance, mean_square * inverse, mean_square * mean_diag * inverse
+
+
+class Whiten(ScheduledModule):
+    """Push the covariance of the activations towards a multiple of the identity where the metric is above a limit.
+
+    `prob`, the chance to look, is high after a violation was seen and low otherwise: it is part of the training
+    state (`AudioEncoder.training_state`).
+    """
+
+    min_prob, max_prob = 0.025, 0.25
+
+    def __init__(self, whitening_limit: Scheduled, grad_scale: float = 0.01, num_groups: int = 1) -> None:
+        super().__init__()
+        self.whitening_limit, self.grad_scale, self.num_groups = whitening_limit, grad_scale, num_groups
+        self.prob = self.max_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input (..., C)."""
+        if not (wants_gradient(self, x) and fires(self.prob)):
+            return x
+        return _Whiten.apply(x, self, self.now(self.whitening_limit))

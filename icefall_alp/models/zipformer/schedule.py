@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that change with training time: piecewise-linear schedules read from one shared clock.
+
+A schedule is used only in training mode and once the clock has been set; otherwise its default is.
+Nothing here is a tensor, so nothing enters the state dict.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Union
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear interpolation between `points` (batch count, value), constant outside of them.
+
+    Attributes:
+        points: pairs with increasing batch counts.
+        default: the value in eval mode, and in training before the first batch count is set.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    default: float = 0.0
+
+    def at(self, batch_count: float) -> float:
+        """Value of the schedule at `batch_count`."""
+        after = bisect_right(self.points, batch_count, key=lambda point: point[0])
+        if after == 0:
+            return self.points[0][1]
+        if after == len(self.points):
+            return self.points[-1][1]
+        (x0, y0), (x1, y1) = self.points[after - 1 : after + 1]
+        return y0 + (y1 - y0) * (batch_count - x0) / (x1 - x0)
+
+
+Scheduled = Union[Schedule, float]
+
+
+@dataclass
+class Clock:
+    """How far training is, in reference batches; None until the training loop sets it."""
+
+    batch_count: float | None = None
+
+
+class ScheduledModule(nn.Module):
+    """A module with scheduled values; all modules of an encoder share the clock that `attach_clock` gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+
+    def now(self, value: Scheduled) -> float:
+        """Present value of a schedule (a plain number stays what it is)."""
+        if not isinstance(value, Schedule):
+            return value
+        if not self.training or self.clock.batch_count is None:
+            return value.default
+        return value.at(self.clock.batch_count)
+
+
+def schedule(*points: tuple[float, float], default: float = 0.0) -> Schedule:
+    """Short form of `Schedule` for tables of constants."""
+    return Schedule(points, default)
+
+
+def attach_clock(root: nn.Module, clock: Clock) -> None:
+    """Let every scheduled module below `root` read the same clock."""
+    for module in root.modules():
+        if isinstance(module, ScheduledModule):
+            module.clock = clock

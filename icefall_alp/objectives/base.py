@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one contract between objectives and the trainer: a batch goes in, a sum with its count comes out.
+
+Sums, never means: batches are filled by duration, so their sizes differ, and only the trainer, which sees every
+process, may divide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass
+class LossOutput:
+    """Loss of one batch in one process.
+
+    Attributes:
+        total: scalar with gradient, the sum over this process's items.
+        count: scalar, the number of items (clips, tokens) that the sum runs over.
+        logs: name -> detached tensor [sum, count], averaged over steps and processes when logged.
+    """
+
+    total: Tensor
+    count: Tensor
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module):
+    """An audio encoder with what trains it.
+
+    Args:
+        audio_encoder: what survives pretraining. When none of its parameters wants a gradient it is frozen:
+            it stays in evaluation mode whatever mode the objective is in.
+    """
+
+    def __init__(self, audio_encoder: nn.Module) -> None:
+        super().__init__()
+        self.audio_encoder = audio_encoder
+
+    def forward(self, batch: Any) -> LossOutput:
+        """Loss of a batch; subclasses implement it."""
+        raise NotImplementedError
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """True when no parameter of the encoder wants a gradient."""
+        return not any(parameter.requires_grad for parameter in self.audio_encoder.parameters())
+
+    def train(self, mode: bool = True) -> Objective:
+        """Switch the mode; a frozen encoder keeps to evaluation, without dropout and regularisers."""
+        super().train(mode)
+        if self.encoder_is_frozen:
+            self.audio_encoder.eval()
+        return self
+
+    def set_batch_count(self, value: float) -> None:
+        """Tell the encoder's schedules how far training is, in batches of `reference_seconds`."""
+        if not self.encoder_is_frozen:
+            self.audio_encoder.set_batch_count(value)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SHA-256 of files and strings, in hexadecimal: how a changed input or a damaged file is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def sha256_file(path: Path) -> str:
+    """Digest of a file's content (64 hexadecimal digits)."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Digest of a string's UTF-8 bytes (64 hexadecimal digits)."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,9 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by every script: where the repository is, and its tools and packages first on the paths.
+ALP_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export ALP_ROOT
+export PATH="$ALP_ROOT/.venv/bin:$ALP_ROOT/tools:$PATH"
+export PYTHONPATH="$ALP_ROOT${PYTHONPATH:+:$PYTHONPATH}"
+export LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1 # nothing is fetched behind your back: a missing model is named instead

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report shows ours beside theirs and leaves empty what was not run."""
+
+from __future__ import annotations
+
+import pytest
+
+from icefall_alp.evaluation.published import load_published
+from icefall_alp.evaluation.report import Numbers, main_table, markdown_table, render_report, text_table
+from icefall_alp.evaluation.results import read_results
+from icefall_alp.utils.errors import UserError
+
+
+def test_report(published_yaml, exp_dir, tmp_path):
+    provenance = tmp_path / "provenance.json"
+    provenance.write_text('{"note": "own", "sources": [{"name": "barks", "licence": "CC0"}]}', encoding="utf-8")
+    report = render_report(load_published(published_yaml), Numbers(read_results(exp_dir)), exp_dir, provenance)
+    assert "| Theirs | 0.500 (90 of 100) / 0.400 | – / 7.00 |" in report
+    assert "| Theirs-init | – / – | – / 8.00 |" in report
+    assert "| linear_probe sounds mean | mAP | ours | 0.500 | 0.100 | 5.0x | 0.250 (90 of 100) | 90/100 |" in report
+    assert "- Caption loss, sounds: the floor 3.000; ours 2.000 (better)" in report
+    assert "| ours | 10 | 4.000 | 5.000 |" in report
+    assert "- note: own" in report
+    assert "name: barks, licence: CC0" in report
+    assert "evaluate ours\nevaluate floor" in report or "evaluate floor\nevaluate ours" in report
+    for fact in ("processor", "cores", "GPU", "torch", "commit"):
+        assert f"- {fact}: " in report
+
+
+def test_main_table_holds_only_what_was_run(published_yaml, exp_dir):
+    header, rows = main_table(load_published(published_yaml), Numbers(read_results(exp_dir)))
+    assert header == ["ours / paper", "Sounds mAP (mean)"]
+    assert rows == [["Theirs", "0.500 (90 of 100) / 0.400"], ["the floor", "0.250 (90 of 100)"], ["chance", "0.100"]]
+
+
+def test_tables_are_aligned():
+    assert markdown_table(["a", "b"], [["x|y", "1"]]).splitlines() == ["| a | b |", "|---|--:|", "| x\\|y | 1 |"]
+    assert text_table(["", "score"], [["run", "10"], ["chance", "1"]]).splitlines() == [
+        "       run  chance",
+        "score   10       1",
+    ]
+
+
+def test_bad_provenance_is_named(published_yaml, exp_dir, tmp_path):
+    with pytest.raises(UserError, match=r"none\.json: not readable JSON"):
+        render_report(load_published(published_yaml), Numbers([]), exp_dir, tmp_path / "none.json")

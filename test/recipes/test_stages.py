@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""run.sh: options, help, dry run, the order of stages, and what a failing stage does."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "egs/captionstew/ALP"
+
+
+def call(*arguments, script=RECIPE / "run.sh", cwd=ROOT):
+    return subprocess.run(["bash", script, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def small_recipe(tmp_path):
+    """A recipe of three stages whose second one fails half-way."""
+    for name in ("path.sh", "tools/stages.sh", "tools/parse_options.sh"):
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    script = tmp_path / "run.sh"
+    script.write_text(
+        '#!/usr/bin/env bash\n# Three stages.\nset -euo pipefail\ncd "$(dirname "${BASH_SOURCE[0]}")"\n'
+        "stage=0  # first stage\nstop_stage=2  # last stage\ndry_run=false  # only print\nsecret=1\n"
+        ". ./path.sh\n. parse_options.sh\n. stages.sh\n"
+        "stage_0() { # Zero\n  run echo from zero\n}\n"
+        "stage_1() { # One\n  run bash -c 'exit 7'\n  run echo after the failure\n}\n"
+        'stage_2() { # Two\n  not_here_yet "the second"\n}\nrun_stages\n'
+    )
+    return script
+
+
+def test_failing_stage_stops_with_its_status(small_recipe):
+    result = call(script=small_recipe)
+    assert result.returncode == 7
+    assert "from zero" in result.stdout and "after the failure" not in result.stdout and "stage 2" not in result.stdout
+
+
+def test_stage_of_the_future_is_an_error_alone_and_passed_over_in_a_range(small_recipe):
+    alone = call("--stage", "2", "--stop-stage", "2", script=small_recipe)
+    assert alone.returncode == 2 and alone.stderr == "stage 2 is not in this recipe yet: the second\n"
+    small_recipe.write_text(small_recipe.read_text().replace("exit 7", "exit 0"))
+    assert call(script=small_recipe).returncode == 0
+
+
+def test_dry_run_prints_and_does_nothing(small_recipe):
+    result = call("--dry-run", "true", script=small_recipe)
+    assert result.returncode == 0 and "$ bash -c exit\\ 7" in result.stdout and "\nfrom zero" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bogus", "1"], "unknown option --bogus"),
+        (["--secret", "1"], "unknown option --secret"),
+        (["--PATH", "x"], "unknown option --PATH"),
+        (["--stage.*", "x"], "unknown option --stage.*"),
+        (["--stage"], "option --stage needs a value"),
+        (["3"], "unexpected argument '3'"),
+        (["--stage", "x"], "whole numbers, not 'x'"),
+        (["--stage", "2", "--stop-stage", "1"], "--stage 2 comes after --stop-stage 1"),
+        (["--stage", "3", "--stop-stage", "3"], "there is no stage 3"),
+        (["--dry-run", "yes"], "--dry-run takes true or false"),
+    ],
+)
+def test_bad_option_exits_2_and_is_named(small_recipe, arguments, message):
+    result = call(*arguments, script=small_recipe)
+    assert result.returncode == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_value_is_never_run_as_a_command(small_recipe):
+    call("--stage", "$(touch canary)", "--dry-run", "`touch canary`", script=small_recipe)
+    assert not (small_recipe.parent / "canary").exists()
+
+
+def test_recipe_refuses_unknown_options_by_name():
+    result = call("--bogus", "1")
+    assert result.returncode == 2 and "unknown option --bogus" in result.stderr
+
+
+def test_help_lists_ten_stages_and_every_option():
+    result = call("--help")
+    assert result.returncode == 0
+    assert re.findall(r"^  (\d)  \S", result.stdout, re.MULTILINE) == list("0123456789")
+    for option in ("stage", "stop-stage", "conf", "objective", "init", "num-processes", "num-jobs", "dry-run"):
+        assert f"--{option} " in result.stdout
+
+
+def test_dry_run_of_the_whole_recipe_names_every_script_that_exists():
+    result = call("--dry-run", "true")
+    assert result.returncode == 0, result.stderr
+    for script in re.findall(r" ((?:local|zipformer)/\w+\.py)", result.stdout):
+        assert (RECIPE / script).is_file(), script
+
+
+def test_question_answering_alone_says_that_it_is_not_here_yet():
+    result = call("--stage", "8", "--stop-stage", "8")
+    assert result.returncode == 2 and "stage 8 is not in this recipe yet" in result.stderr
+
+
+def test_objective_and_init_choose_the_runs():
+    commands = call("--stage", "5", "--stop-stage", "5", "--dry-run", "true", "--objective", "captioning").stdout
+    assert "exp/captioning_scratch" in commands and "contrastive" not in commands
+    named = call(
+        "--stage", "5", "--stop-stage", "5", "--dry-run", "true", "--objective", "captioning", "--init", "tagging"
+    )
+    assert "exp/captioning_tagging" in named.stdout and "captioning_scratch" not in named.stdout
+    unknown = call("--stage", "5", "--stop-stage", "5", "--dry-run", "true", "--objective", "capton")
+    assert unknown.returncode == 2 and "no run of conf/mini/runs.txt has --objective 'capton'" in unknown.stderr

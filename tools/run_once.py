@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Run a command unless it has already succeeded with the same inputs.
+
+  run_once.py --done data/done/merge.json --inputs conf/corpora.yaml data/manifests/*.gz -- local/merge.py --arguments
+
+The digest covers the command line, the content of every input file (of a folder: names, sizes and times), and, when
+the command is a Python script, that script with every module of this repository that it imports. Numbers of processes
+are left out: they do not change a result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NOT_IN_DIGEST = ("--num-jobs", "--num-processes")
+
+
+def main() -> int:
+    """Parse, compare digests, run; the exit status is the command's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--done", type=Path, required=True, help="marker file, written when the command succeeds")
+    parser.add_argument("--inputs", type=Path, nargs="*", default=[], help="files and folders the result depends on")
+    parser.add_argument("--outputs", type=Path, nargs="*", default=[], help="what must be there for it to be skipped")
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, command = parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
+    if not command:
+        parser.error("no command after --")
+    digests = input_digests(command, arguments.inputs)
+    reason = why_run(arguments.done, digests, arguments.outputs)
+    if reason is None:
+        print(f"skip: {arguments.done.stem} is done and nothing it depends on has changed", flush=True)
+        return 0
+    print(f"run: {arguments.done.stem} ({reason})", flush=True)
+    arguments.done.unlink(missing_ok=True)
+    started = time.monotonic()
+    status = subprocess.run(command, check=False).returncode
+    if status == 0:
+        record = {"command": command, "seconds": round(time.monotonic() - started, 1), "inputs": digests}
+        arguments.done.parent.mkdir(parents=True, exist_ok=True)
+        temporary = arguments.done.with_suffix(".tmp")
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(arguments.done)
+    return status if status >= 0 else 128 - status
+
+
+def why_run(done: Path, digests: dict[str, str], outputs: list[Path]) -> str | None:
+    """The reason to run, in words, or None when the marker, the inputs and the outputs all agree."""
+    missing = [str(path) for path in outputs if not path.exists()]
+    if not done.exists():
+        return "not done yet"
+    if missing:
+        return f"{missing[0]} is missing"
+    try:
+        before = json.loads(done.read_text(encoding="utf-8"))["inputs"]
+    except (ValueError, KeyError, TypeError):
+        return f"{done} is damaged"
+    changed = sorted(name for name in before.keys() | digests.keys() if before.get(name) != digests.get(name))
+    return f"{changed[0]} changed" if changed else None
+
+
+def input_digests(command: list[str], inputs: list[Path]) -> dict[str, str]:
+    """SHA-256 by input name: the command, each input, and each source file of the command."""
+    digests = {"the command": _sha256(json.dumps(_significant(command)).encode())}
+    for path in inputs:
+        digests[str(path)] = digest_path(path)
+    for path in sorted(source_files([ROOT, Path.cwd()], [Path(word) for word in command if word.endswith(".py")])):
+        digests[path.name if ROOT not in path.parents else str(path.relative_to(ROOT))] = digest_path(path)
+    return digests
+
+
+def digest_path(path: Path) -> str:
+    """Of a file its content; of a folder the names, sizes and modification times below it; of nothing, "absent"."""
+    if path.is_dir():
+        below = sorted(p for p in path.rglob("*") if p.is_file())
+        return _sha256("".join(f"{p.relative_to(path)}\0{_stamp(p)}\n" for p in below).encode())
+    if not path.exists():
+        return "absent"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(file.read())
+
+
+def source_files(roots: list[Path], scripts: list[Path]) -> set[Path]:
+    """The scripts and all modules below `roots` or beside the scripts that they import, directly or not."""
+    found: set[Path] = set()
+    waiting = [script.resolve() for script in scripts if script.is_file()]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for module in _imported_modules(path):
+            for root in [*roots, path.parent]:
+                stem = root.resolve().joinpath(*module.split("."))
+                waiting += [p for p in (stem.with_suffix(".py"), stem / "__init__.py") if p.is_file()]
+    return found
+
+
+def _imported_modules(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return modules
+
+
+def _significant(command: list[str]) -> list[str]:
+    skipped = {i + k for i, word in enumerate(command) if word in NOT_IN_DIGEST for k in (0, 1)}
+    # launch.sh takes its number of processes first.
+    skipped |= {i + 1 for i, word in enumerate(command) if Path(word).name == "launch.sh"}
+    return [word for i, word in enumerate(command) if i not in skipped]
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

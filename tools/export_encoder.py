@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 
 from icefall_alp.config import ZipformerConfig
-from icefall_alp.config.loader import config_from_dict, read_yaml
+from icefall_alp.config.loader import config_from_dict
 from icefall_alp.models import AudioEncoder
-from icefall_alp.training.checkpoint import export_state
+from icefall_alp.training.checkpoint import export_state, find_checkpoint, load_config
 from icefall_alp.utils.errors import UserError, clean_exit
 
 PREFIX = "audio_encoder."
@@ -22,8 +22,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--exp-dir", type=Path, required=True, help="a training run")
     exp_dir = parser.parse_args().exp_dir
-    config = read_yaml(exp_dir / "config.yaml")
     state, step = export_state(exp_dir)
+    config = load_config(find_checkpoint(exp_dir))
     weights = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
     if not weights:
         raise UserError(f"{exp_dir}: its checkpoint has no parameter that begins with {PREFIX}")

@@ -121,9 +121,9 @@ class TaskConfig:
     """One downstream task: which cuts, which metric."""
 
     seed: int = 42
-    corpus: str = ""  # as in corpora.yaml
     train_cuts: str = ""  # folders of stage 2
     test_cuts: str = ""
+    cache_frames: bool = False  # keep the encoder's frames in exp/<run>/frames for other tasks on the same clips
     num_expected: int = 0  # test items the official split has; 0 where there is none
     max_duration: float = 640.0  # seconds of audio per batch
     num_steps: int = 2000  # optimizer updates of the head

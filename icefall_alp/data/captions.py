@@ -161,8 +161,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
-            for number, line in enumerate(stream, start=1):  # noqa: B007
+            for line in stream:
                 yield json.loads(line)
+                number += 1
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such manifest; run the stage that writes it") from error
     except (EOFError, OSError, zlib.error, UnicodeDecodeError, json.JSONDecodeError) as error:

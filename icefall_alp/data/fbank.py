@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 import json
 import math
+import multiprocessing
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -26,13 +27,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from icefall_alp.data.shards import ShardWriter, finish_shards, read_json_lines, start_shards, stored_shard
-from icefall_alp.utils.digests import sha256_text
+from icefall_alp.data.captions import CutDict, read_jsonl
+from icefall_alp.data.shards import ShardWriter, finish_shards, start_shards, stored_shard
+from icefall_alp.utils.digests import sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 
 SAMPLING_RATE = 16000  # Hz
 NUM_BINS = 80
-FRAME_SECONDS = 0.01
+FRAME_RATE = 100  # Hz
 PADDING = math.log(1e-10)
 MIN_FRAMES = 9  # what the encoder needs at least
 
@@ -42,8 +44,9 @@ _TAIL = 200  # no window reaches further past the last sample
 _BLOCK = math.gcd(_WINDOW, _SHIFT)
 _PREEMPHASIS = 0.97
 _ROWS_ON_CPU, _ROWS_ELSEWHERE = 256, 1 << 17  # windows per block: what fits the cache, what fits the memory
+_ROW_MULTIPLE = 64
 _MAX_RESAMPLING_KERNEL = 20_000_000  # taps; only rates that share no factor with 16 kHz need more
-_SETTINGS = f"fbank 1: {SAMPLING_RATE} Hz, {NUM_BINS} bins, float16"
+_CODE = sha256_file(Path(__file__))  # features made by other code are computed again
 
 
 def mel_weights() -> Tensor:
@@ -87,8 +90,8 @@ class Fbank(nn.Module):
         # the window can be taken away after it: (x - m) - 0.97 (x' - m) = (x - 0.97 x') - 0.03 m.
         sums = signal.unflatten(1, (-1, _BLOCK)).sum(2).unfold(1, _WINDOW // _BLOCK, _SHIFT // _BLOCK).sum(2)
         means = sums[..., None] * ((1.0 - _PREEMPHASIS) / _WINDOW)
-        emphasized = signal.clone()
-        emphasized[:, 1:] -= _PREEMPHASIS * signal[:, :-1]
+        emphasized = torch.zeros_like(signal)
+        torch.sub(signal[:, 1:], signal[:, :-1] * _PREEMPHASIS, out=emphasized[:, 1:])
         frames = emphasized.unfold(1, _WINDOW, _SHIFT)
         rows = _ROWS_ON_CPU if waveforms.device.type == "cpu" else _ROWS_ELSEWHERE
         step = max(1, rows // max(1, len(waveforms)))
@@ -103,7 +106,12 @@ class Fbank(nn.Module):
     def _mel_energies(self, frames: Tensor, means: Tensor) -> Tensor:
         windowed = torch.mul(frames, self.window).addcmul_(means, self.window, value=-1.0)
         real, imaginary = torch.view_as_real(torch.fft.rfft(windowed, n=_FFT)).unbind(-1)
-        return real.square().addcmul_(imaginary, imaginary) @ self.weights
+        power = real.square().addcmul_(imaginary, imaginary).flatten(0, 1)
+        # Few rows take another matrix kernel, whose sums round differently: a clip's features would depend on how
+        # many windows happen to be left for its last block.
+        num_rows = len(power)
+        energies = nn.functional.pad(power, (0, 0, 0, -num_rows % _ROW_MULTIPLE)) @ self.weights
+        return energies[:num_rows].unflatten(0, frames.shape[:2])
 
 
 def _reflect_edges(waveforms: Tensor, lens: Tensor) -> Tensor:
@@ -189,7 +197,7 @@ def store_fbank(cuts: Path, output_dir: Path, roots: dict[str, Path], shard_size
     Raises:
         UserError: the cutset is unreadable or its corpus unknown, the disk refuses, or nothing could be stored.
     """
-    total = sum(1 for _ in read_json_lines(cuts))
+    total = sum(1 for _ in read_jsonl(cuts))
     num_shards = math.ceil(total / shard_size)
     start_shards(output_dir, num_shards)
     jobs = DataLoader(
@@ -222,8 +230,8 @@ class _ShardJobs(IterableDataset):
     def __iter__(self) -> Iterator[StorageReport | UserError]:
         worker = get_worker_info()
         worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        lines, number = read_json_lines(self.cuts), 0
-        while shard := list(islice(lines, self.shard_size)):
+        entries, number = read_jsonl(self.cuts), 0
+        while shard := list(islice(entries, self.shard_size)):
             if number % num_workers == worker_id:
                 try:
                     yield self._store(number, shard)
@@ -231,15 +239,17 @@ class _ShardJobs(IterableDataset):
                     yield error
             number += 1
 
-    def _store(self, number: int, shard: list[dict[str, Any]]) -> StorageReport:
-        cuts = [MonoCut.from_dict(entry) for entry in shard]
+    def _store(self, number: int, entries: list[CutDict]) -> StorageReport:
+        cuts = [MonoCut.from_dict(entry) for entry in entries]
         paths = [self._path(cut) for cut in cuts]
-        digest = sha256_text("\n".join([_SETTINGS, json.dumps(shard, sort_keys=True), *map(_stamp, paths)]))
+        digest = sha256_text("\n".join([_CODE, json.dumps(entries), *map(_stamp, paths)]))
         if (stored := stored_shard(self.output_dir, number, digest)) is not None:
-            return StorageReport(len(stored.num_frames), sum(stored.num_frames) * FRAME_SECONDS, 0, stored.skipped)
+            return StorageReport(len(stored.num_frames), sum(stored.num_frames) / FRAME_RATE, 0, stored.skipped)
         fbank, report = Fbank(), StorageReport()
         with ShardWriter(self.output_dir, number) as writer:
             for cut, path in zip(cuts, paths, strict=True):
+                if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
+                    sys.exit(1)  # killed: the next start must not meet a writer of this one
                 try:
                     features = _cut_features(fbank, cut, path)
                 except ValueError as cause:
@@ -247,7 +257,7 @@ class _ShardJobs(IterableDataset):
                     continue
                 writer.add(_stored_cut(cut, len(features)), features)
                 report.num_cuts += 1
-                report.num_seconds += len(features) * FRAME_SECONDS
+                report.num_seconds += len(features) / FRAME_RATE
             writer.finish(digest, report.skipped)
         report.num_computed = report.num_cuts
         return report
@@ -257,7 +267,9 @@ class _ShardJobs(IterableDataset):
         root = self.roots.get(corpus)
         if root is None:
             known = ", ".join(sorted(self.roots)) or "none"
-            raise UserError(f"{self.cuts}: cut {cut.id} is of corpus {corpus!r}, whose folder is not known; known: {known}")
+            raise UserError(
+                f"{self.cuts}: cut {cut.id} is of corpus {corpus!r}, whose folder is not known; known: {known}"
+            )
         if not root.is_dir():
             raise UserError(f"the folder {root} of corpus {corpus} is gone; run stage 0 again with its present place")
         return root / cut.recording.sources[0].source
@@ -282,9 +294,9 @@ def _cut_features(fbank: Fbank, cut: MonoCut, path: Path) -> np.ndarray:
 
 def _stored_cut(cut: MonoCut, num_frames: int) -> MonoCut:
     """The cut with its features in place of its recording."""
-    duration = num_frames * SAMPLING_RATE // 100 / SAMPLING_RATE
+    duration = num_frames / FRAME_RATE
     features = Features(
-        type="kaldi-fbank", num_frames=num_frames, num_features=NUM_BINS, frame_shift=FRAME_SECONDS,
+        type="kaldi-fbank", num_frames=num_frames, num_features=NUM_BINS, frame_shift=1 / FRAME_RATE,
         sampling_rate=SAMPLING_RATE, start=0, duration=duration, storage_type="shar", storage_path="", storage_key="",
     )  # fmt: skip
     return MonoCut(

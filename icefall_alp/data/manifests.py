@@ -13,13 +13,10 @@ are read in threads, and the cuts, a report of found against expected and the li
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,7 +25,16 @@ import soundfile
 from tqdm import tqdm
 
 from icefall_alp.config.loader import config_from_dict, read_yaml
-from icefall_alp.data.captions import AudioHeader, AudioItem, CaptionedAudio, jsonl_writer, make_cut, read_jsonl
+from icefall_alp.data.captions import (
+    DOMAINS,
+    AudioHeader,
+    AudioItem,
+    CaptionedAudio,
+    jsonl_writer,
+    make_cut,
+    read_jsonl,
+)
+from icefall_alp.data.corpus_lists import SkipList
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError
 
@@ -50,19 +56,30 @@ class SplitCounts:
 class CorpusRow:
     """A row of `conf/corpora.yaml`."""
 
-    role: str  # source: its train split is merged into CaptionStew | benchmark: it is not
-    domain: str  # sound | music | speech
-    licence: str
+    role: str = ""  # source: its train split is merged into CaptionStew | benchmark: it is not
+    domain: str = ""  # sound | music | speech
+    licence: str = ""
     audio: SplitCounts = field(default_factory=SplitCounts)  # what the publishers count
     captions: SplitCounts = field(default_factory=SplitCounts)
     evaluated: tuple[str, ...] = ()  # splits whose audio no source may hold
 
+    def __post_init__(self) -> None:
+        """Refuse what no stage would understand."""
+        if self.role not in ("source", "benchmark"):
+            raise ValueError(f"role: {self.role!r} is neither source nor benchmark")
+        if self.domain not in DOMAINS:
+            raise ValueError(f"domain: {self.domain!r} is none of {', '.join(DOMAINS)}")
+        if unknown := [split for split in self.evaluated if split not in SPLITS]:
+            raise ValueError(f"evaluated: {unknown[0]!r} is none of {', '.join(SPLITS)}")
+
 
 def load_corpora(path: Path) -> dict[str, CorpusRow]:
     """Read `corpora.yaml`; the order of its rows says which corpus gives the audio where several have it."""
-    return {
-        name: config_from_dict(CorpusRow, row or {}, path=f"{path}: {name}") for name, row in read_yaml(path).items()
-    }
+    rows = read_yaml(path)
+    for name, row in rows.items():
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: {name}: expected role, domain and counts, found {row!r}")
+    return {name: config_from_dict(CorpusRow, row, path=f"{path}: {name}") for name, row in rows.items()}
 
 
 def corpus_roots(manifests_dir: Path) -> dict[str, Path]:
@@ -80,109 +97,11 @@ def read_report(path: Path) -> dict[str, Any]:
     return report
 
 
-class SkipList:
-    """What was left out and why."""
-
-    def __init__(self) -> None:
-        self.entries: list[dict[str, str]] = []
-
-    def add(self, reason: str, cause: str, **details: str) -> None:
-        """Note one thing that was left out."""
-        self.entries.append({"reason": reason, "cause": cause, **details})
-
-    @contextmanager
-    def bad_row(self, where: str) -> Iterator[None]:
-        """Note the row at `where` (file:line) if the block raises ValueError, and go on."""
-        try:
-            yield
-        except ValueError as error:
-            self.add("bad_row", str(error), where=where)
-
-    def counts(self) -> dict[str, int]:
-        """How many entries each reason has."""
-        return dict(sorted(Counter(entry["reason"] for entry in self.entries).items()))
-
-
-# ---- lists ----------------------------------------------------------------------------------------------------------
-
-
-def existing_lists(paths: Iterable[Path], skipped: SkipList) -> list[Path]:
-    """Those list files that are there; the others are noted. Raises UserError when none is."""
-    paths = list(paths)
-    found = [path for path in paths if path.is_file()]
-    if not found:
-        raise UserError(f"none of {', '.join(map(str, paths))} is there; see the layout in --help")
-    for path in paths:
-        if path not in found:
-            skipped.add("no_list", "no such file", where=path.name)
-    return found
-
-
-def csv_rows(
-    path: Path,
-    columns: tuple[str, ...],
-    skipped: SkipList,
-    encoding: str = "utf-8",
-    has_header: bool = True,
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Read a comma-separated list one line at a time, so that a damaged line spoils no other.
-
-    Args:
-        path: the list.
-        columns: names that must be in the header; without a header the names of all columns in order, and lines
-            that begin with `#` are comments.
-        skipped: takes lines with a wrong number of columns, open quotes or bytes that are not `encoding`.
-        encoding: of the file.
-        has_header: whether the first line names the columns.
-
-    Yields:
-        `file:line` and the row by column name.
-
-    Raises:
-        UserError: no such file, or a column that is not there.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; see the layout in --help")
-    names: list[str] | None = None if has_header else list(columns)
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            where = f"{path.name}:{number}"
-            with skipped.bad_row(where):
-                fields = _split_line(raw, encoding)
-                if names is None:
-                    names = fields
-                    if absent := [name for name in columns if name not in names]:
-                        raise UserError(f"{where}: no column {', '.join(absent)} in the header {','.join(names)}")
-                elif fields and (has_header or not fields[0].startswith("#")):
-                    if len(fields) != len(names):
-                        raise ValueError(f"{len(fields)} columns instead of {len(names)}")
-                    yield where, dict(zip(names, fields, strict=True))
-
-
-def _split_line(raw: bytes, encoding: str) -> list[str]:
-    try:
-        line = raw.decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not {encoding.upper()}: byte {error.start + 1} of the line") from error
-    try:
-        return next(csv.reader([line], skipinitialspace=True, strict=True), [])
-    except csv.Error as error:
-        raise ValueError(f"not comma-separated: {error}") from error
-
-
-def text_field(row: dict[str, Any], name: str) -> str:
-    """A text of a JSON row. Raises ValueError when it is absent, empty or something else."""
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{name} is {'absent' if value is None else repr(value)[:40]} instead of a text")
-    return value
-
-
 # ---- audio ----------------------------------------------------------------------------------------------------------
 
 
 def find_audio(root: Path, folder: str = ".") -> list[str]:
-    """All audio under `root/folder`, sorted, relative to `root`; one file where a clip lies there in several formats."""
+    """All audio under `root/folder`, sorted, relative to `root`; of one clip in several formats one file."""
     found: dict[str, str] = {}
     visited = set()
     for parent, folders, files in os.walk(root / folder, followlinks=True):
@@ -259,9 +178,10 @@ def _read_headers(root: Path, items: list[AudioItem], num_jobs: int) -> Iterator
 
 def preparation_parser(card: str | None) -> argparse.ArgumentParser:
     """The options that every `local/prepare_*.py` has; `card` is its docstring."""
-    parser = argparse.ArgumentParser(description=card, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=card, formatter_class=form, allow_abbrev=False)
     parser.add_argument("--corpus-dir", type=Path, required=True, help="where the corpus lies")
-    parser.add_argument("--manifests-dir", type=Path, required=True, help="where the cuts are written")
+    parser.add_argument("--manifests-dir", type=Path, default=Path("data/manifests"), help="where the cuts are written")
     parser.add_argument("--corpora", type=Path, required=True, help="corpora.yaml: domain and expected counts")
     parser.add_argument("--num-jobs", type=int, default=4, help="threads that read audio headers")
     return parser

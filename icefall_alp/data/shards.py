@@ -11,21 +11,21 @@ Lhotse reads the same files: `CutSet.from_shar(fields={"cuts": [...], "features"
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import gzip
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lhotse import MonoCut
 from lhotse.shar.writers import ArrayTarWriter
 
-from icefall_alp.utils.atomic_io import atomic_write_bytes, atomic_write_text, remove_leftovers
+from icefall_alp.data.captions import jsonl_writer, read_jsonl
+from icefall_alp.utils.atomic_io import atomic_write_text, remove_leftovers
 from icefall_alp.utils.errors import UserError
 
 _DTYPE = np.dtype(np.float16)
@@ -35,29 +35,6 @@ def _paths(folder: Path, number: int) -> tuple[Path, Path, Path]:
     """Cuts, features and index of one shard."""
     names = (f"cuts.{number:06d}.jsonl.gz", f"features.{number:06d}.tar", f"index.{number:06d}.json")
     return folder / names[0], folder / names[1], folder / names[2]
-
-
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a jsonl or jsonl.gz file.
-
-    Raises:
-        UserError: naming file and line, where it cannot be read.
-    """
-    number = 0
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                yield json.loads(line)
-    except FileNotFoundError:
-        raise UserError(f"no file {path}; run the stage that writes it") from None
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path}, after line {number}: {error}; write the file again") from error
-
-
-def _write_json_lines(path: Path, entries: Iterable[dict[str, Any]]) -> None:
-    text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode("utf-8")
-    # Without a time stamp equal cuts make equal bytes.
-    atomic_write_bytes(path, gzip.compress(text, compresslevel=6, mtime=0) if path.suffix == ".gz" else text)
 
 
 @dataclass(frozen=True)
@@ -105,7 +82,8 @@ def start_shards(folder: Path, num_shards: int) -> None:
 
 def finish_shards(folder: Path, skipped: list[dict[str, str]]) -> None:
     """Declare the folder complete and list the clips that are not in it."""
-    _write_json_lines(folder / "skipped.jsonl", skipped)
+    lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in skipped]
+    atomic_write_text(folder / "skipped.jsonl", "".join(lines))
 
 
 def stored_shard(folder: Path, number: int, digest: str) -> ShardIndex | None:
@@ -135,7 +113,8 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
+        with contextlib.suppress(OSError):  # a full disk was reported where it was met
+            self._writer.close()
         self._temporary.unlink(missing_ok=True)
 
     def add(self, cut: MonoCut, features: np.ndarray) -> None:
@@ -164,7 +143,9 @@ class ShardWriter:
         row = num_features * _DTYPE.itemsize
         offsets = [end - frames * row for end, frames in zip(ends, num_frames, strict=True)]
         size = self._features_path.stat().st_size
-        _write_json_lines(self._cuts_path, (cut.to_dict() for cut in self._cuts))
+        with jsonl_writer(self._cuts_path) as write:
+            for cut in self._cuts:
+                write(cut.to_dict())
         index = ShardIndex(digest, size, offsets, num_frames, num_features, skipped)
         atomic_write_text(self._index_path, json.dumps(dataclasses.asdict(index)) + "\n")
 
@@ -191,16 +172,17 @@ class FeatureShards:
         self._num_shards = len(list(self.folder.glob("index.*.json")))
         cuts: list[MonoCut] = []
         shards, offsets, num_frames = [], [], []
+        self._num_features = 0
         for number in range(self._num_shards):
             index = self._check(number)
-            shard_cuts = [MonoCut.from_dict(entry) for entry in read_json_lines(_paths(self.folder, number)[0])]
+            shard_cuts = [MonoCut.from_dict(entry) for entry in read_jsonl(_paths(self.folder, number)[0])]
             if len(shard_cuts) != len(index.offsets):
                 raise UserError(f"{_paths(self.folder, number)[0]} does not match its index; run stage 2 again")
             cuts += shard_cuts
             shards.append(np.full(len(shard_cuts), number))
             offsets.append(np.array(index.offsets, dtype=np.int64))
             num_frames.append(np.array(index.num_frames, dtype=np.int64))
-            self._num_features = index.num_features or getattr(self, "_num_features", 0)
+            self._num_features = max(self._num_features, index.num_features)
         self.cuts: Sequence[MonoCut] = cuts
         self._shards, self._offsets = np.concatenate(shards), np.concatenate(offsets)
         self.num_frames = np.concatenate(num_frames)

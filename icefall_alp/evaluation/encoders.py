@@ -55,9 +55,6 @@ class PrecomputedFrames(nn.Module):
         """(N, T, C), (N,) -> the same."""
         return features, feature_lens
 
-    def set_batch_count(self, batch_count: float) -> None:
-        """Nothing here changes with training."""
-
 
 @dataclass(frozen=True)
 class FrozenEncoder:
@@ -83,4 +80,11 @@ def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
         raise UserError(f"{folder}: no exported encoder; train the run first (stages 4 and 5)")
     module = AudioEncoder.load(folder).eval().requires_grad_(False)
     parts = [sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()]
-    return FrozenEncoder(run, module, sha256_text("\n".join(parts)))
+    return FrozenEncoder(run, module, sha256_text("\n".join(parts)), _last_step(exp_dir))
+
+
+def _last_step(exp_dir: Path) -> int | None:
+    """Step of the newest checkpoint, which the exported encoder's average ends with."""
+    pointer = exp_dir / "checkpoints" / "last"
+    name = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
+    return int(name.removeprefix("step_")) if name.removeprefix("step_").isdecimal() else None

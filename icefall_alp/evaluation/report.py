@@ -203,5 +203,5 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(
-            f"{path}: cannot be read as JSON ({error}); leave --provenance out or prepare the corpora"
+            f"{path}: not readable JSON ({error}); prepare the corpora or leave --provenance out"
         ) from error

@@ -37,9 +37,9 @@ from icefall_alp.utils.errors import UserError
 
 BART_POSITIONS = 1024
 POSITION_OFFSET = 2  # BART's position table begins with two rows that are never used
-TIED_OR_ZERO = {
+TIED_OR_ZERO = (
     "final_logits_bias", "lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
-}  # fmt: skip
+)  # fmt: skip
 
 KeysValues = tuple[Tensor, Tensor]  # each (N, H, positions, D)
 
@@ -92,8 +92,8 @@ class Attention(nn.Module):
         """Map (N, S, C) to keys and values."""
         return self._split(self.k_proj(source)), self._split(self.v_proj(source))
 
-    def forward(self, hidden: Tensor, keys_values: KeysValues, mask: Tensor | None) -> Tensor:
-        """Attend from (N, U, C) where `mask`, broadcast to (N, H, U, S), is true; None is true everywhere."""
+    def forward(self, hidden: Tensor, keys_values: KeysValues, mask: Tensor) -> Tensor:
+        """Attend from (N, U, C) where `mask`, broadcast to (N, H, U, S), is true."""
         attended = F.scaled_dot_product_attention(self._split(self.q_proj(hidden)), *keys_values, attn_mask=mask)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
@@ -114,7 +114,7 @@ class DecoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(dim)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor | None, memory: KeysValues, memory_mask: Tensor, past: KeysValues | None
+        self, hidden: Tensor, mask: Tensor, memory: KeysValues, memory_mask: Tensor, past: KeysValues | None
     ) -> tuple[Tensor, KeysValues]:
         """Return new hidden states (N, U, C) and the keys and values of all positions so far."""
         keys, values = self.self_attn.keys_values(hidden)
@@ -147,7 +147,7 @@ class TextDecoder(nn.Module):
         self.layernorm_embedding = nn.LayerNorm(dim)
         self.layers = nn.ModuleList([DecoderLayer(sizes) for _ in range(sizes.num_layers)])
         self.register_buffer("final_logits_bias", torch.zeros(1, sizes.vocab_size))
-        self.apply(_initialize)
+        _initialize(self, initial_std(dim))
         self.bridge = nn.Identity() if sizes.encoder_dim == dim else nn.Linear(sizes.encoder_dim, dim)
 
     @classmethod
@@ -259,7 +259,7 @@ def decoder_sizes(config: TextTowerConfig, tokenizer: Tokenizer, encoder_dim: in
 
 def _pretrained(config: TextTowerConfig, tokenizer: Tokenizer, encoder_dim: int) -> TextDecoder:
     folder = config.pretrained
-    bart = read_pretrained(BartForConditionalGeneration, folder, TIED_OR_ZERO)
+    bart = read_pretrained(BartForConditionalGeneration, folder, ("bart",), TIED_OR_ZERO)
     theirs = bart.config
     if theirs.activation_function != "gelu":
         raise UserError(f"{folder}: its activation is {theirs.activation_function}; the decoder here has BART's gelu")
@@ -290,9 +290,9 @@ def _causal_mask(num_tokens: int, num_past: int, device: torch.device) -> Tensor
     return position <= position[num_past:, None]
 
 
-def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        width = module.weight.size(1) if isinstance(module, nn.Embedding) else min(module.weight.shape)
-        nn.init.normal_(module.weight, std=initial_std(width))
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
+def _initialize(module: nn.Module, std: float) -> None:
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Embedding):
+            nn.init.normal_(child.weight, std=std)
+        if isinstance(child, nn.Linear):
+            nn.init.zeros_(child.bias)

@@ -26,7 +26,6 @@ from icefall_alp.models.text_tower import (
     tower_tokenizer,
 )
 from icefall_alp.models.tokenizer import Tokenizer
-from icefall_alp.utils.errors import UserError
 
 ARCHITECTURES = ("bert", "roberta")
 BERT_POSITIONS = 512
@@ -124,12 +123,10 @@ def _random(config: PretrainedConfig) -> nn.Module:
 def _pretrained(config: TextTowerConfig, tokenizer: Tokenizer) -> nn.Module:
     folder = config.pretrained
     model = read_pretrained(
-        AutoModel, folder, set(), add_pooling_layer=False, attn_implementation="sdpa",
+        AutoModel, folder, ARCHITECTURES, add_pooling_layer=False, attn_implementation="sdpa",
         hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout,
     )  # fmt: skip
     sizes = model.config
-    if sizes.model_type not in ARCHITECTURES:
-        raise UserError(f"{folder}: a {sizes.model_type} model; text encoders here are {', '.join(ARCHITECTURES)}")
     # RoBERTa numbers positions from the padding id + 1
     offset = sizes.pad_token_id + 1 if sizes.model_type == "roberta" else 0
     check_fit(tokenizer, config.max_text_tokens, sizes.vocab_size, sizes.max_position_embeddings - offset, folder)

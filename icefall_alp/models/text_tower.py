@@ -6,6 +6,7 @@ A tower's folder holds `config.yaml` (sizes), `model.safetensors` (weights) and 
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -81,30 +82,40 @@ def tower_tokenizer(config: TextTowerConfig) -> Tokenizer:
     return load_tokenizer(config.tokenizer or config.pretrained)
 
 
-def read_pretrained(model_class: Any, folder: str, allowed_missing: set[str], **options: Any) -> nn.Module:
+def read_pretrained(
+    model_class: Any, folder: str, architectures: tuple[str, ...], may_lack: tuple[str, ...] = (), **options: Any
+) -> nn.Module:
     """Load a Hugging Face folder offline, refusing one that lacks weights.
 
     Args:
         model_class: the class of transformers to load it with.
         folder: the folder.
-        allowed_missing: names that may be absent because they are tied or zero.
+        architectures: the `model_type` its `config.json` may name.
+        may_lack: names of weights that may be absent because they are tied or zero.
         **options: passed on to `from_pretrained`.
 
     Raises:
         UserError: the folder is absent, damaged or of another architecture.
     """
-    if not (Path(folder) / "config.json").is_file():
+    config = Path(folder) / "config.json"
+    if not config.is_file():
         raise UserError(f"no pretrained model at '{folder}'; give a Hugging Face folder with config.json and weights")
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{config}: cannot be read as JSON ({error}); copy the pretrained folder again") from error
+    if kind not in architectures:
+        raise UserError(f"{folder}: a {kind} model; this tower takes {', '.join(architectures)}")
     try:
         model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: cannot be loaded as {model_class.__name__}: {reason}") from error
-    missing = set(report["missing_keys"]) - allowed_missing
+    missing = set(report["missing_keys"]).difference(may_lack)
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} weights are missing for {model_class.__name__}, {min(missing)} among them; "
-            "is it another architecture?"
+            "copy the pretrained folder again"
         )
     return model
 

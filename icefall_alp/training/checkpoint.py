@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints that are believed only when whole: safetensors and JSON with a SHA-256 per file, no pickle.
+"""Checkpoints that are believed only when whole: safetensors and JSON, never pickle, with a SHA-256 per file.
 
 Layout: `exp_dir/checkpoints/step_<s>/` with model, average (float64) and optimizer as safetensors, `state.json` with
 everything that is not a tensor, `manifest.json` with the digests; the file `checkpoints/last` names the newest. A
@@ -65,8 +65,15 @@ class Checkpoint:
     config: dict[str, Any]
 
 
-def save_checkpoint(exp_dir: Path, checkpoint: Checkpoint, keep: int) -> None:
+def save_checkpoint(exp_dir: Path, checkpoint: Checkpoint, keep: int, previous: int) -> None:
     """Write a checkpoint, point `last` to it, then delete all but the newest `keep`.
+
+    Args:
+        exp_dir: the experiment's folder.
+        checkpoint: what to write.
+        keep: how many stay, at least 1.
+        previous: step of the intact checkpoint before this one, 0 for none; what `find_checkpoint` passed over as
+            damaged is later than that, and goes now that there is a better one.
 
     Raises:
         UserError: the disk refused; the earlier checkpoints are untouched.
@@ -94,8 +101,9 @@ def save_checkpoint(exp_dir: Path, checkpoint: Checkpoint, keep: int) -> None:
     except SafetensorError as error:
         raise UserError(f"cannot write {folder}: {error}; earlier checkpoints are unchanged") from error
     atomic_write_text(folder.parent / _LAST, f"{folder.name}\n")
-    kept = [step for step in _steps(exp_dir) if step <= checkpoint.step][-max(keep, 1) :]
-    for step in set(_steps(exp_dir)) - set(kept):  # later steps too: `find_checkpoint` passed them over as damaged
+    steps = _steps(exp_dir)
+    kept = [step for step in steps if step <= previous or step == checkpoint.step][-max(keep, 1) :]
+    for step in set(steps) - set(kept):
         remove_folder(_folder(exp_dir, step))
 
 
@@ -139,6 +147,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     content = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     optimizer = _give_tensors(content["optimizer"], tensors)
     return Checkpoint(content["step"], model, average, optimizer, content["state"], content["config"])
+
+
+def load_config(folder: Path) -> dict[str, Any]:
+    """The configuration that a checkpoint was trained with."""
+    return json.loads((folder / _STATE).read_text(encoding="utf-8"))["config"]
 
 
 def config_digest(config: dict[str, Any]) -> str:
@@ -246,15 +259,18 @@ def _fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None when every file is there and matches its digest."""
     try:
         digests = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"{_MANIFEST} cannot be read: {error}"
+    except OSError as error:
+        return f"{_MANIFEST} cannot be read: {error.strerror}"
+    except ValueError:
+        return f"{_MANIFEST} is not JSON"
     if not isinstance(digests, dict) or set(digests) != {_STATE, *(f"{name}.safetensors" for name in _TENSOR_FILES)}:
         return f"{_MANIFEST} is not a list of the files"
     for name, digest in digests.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if sha256_file(folder / name) != digest:
-            return f"{name} does not match its digest"
+        try:
+            if sha256_file(folder / name) != digest:
+                return f"{name} does not match its digest"
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
     return None
 
 

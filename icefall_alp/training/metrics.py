@@ -23,7 +23,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class MetricSums:
-    """Named [sum, count] pairs in float64 on the training device, accumulated over steps."""
+    """Named [sum, count] pairs in float64, accumulated over steps where they arise, without waiting for a device."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -31,8 +31,8 @@ class MetricSums:
     def add(self, logs: dict[str, Tensor]) -> None:
         """Add tensors [sum, count]."""
         for name, pair in logs.items():
-            pair = pair.detach().to(distributed.device(), torch.float64)
-            self._sums[name] = self._sums[name] + pair if name in self._sums else pair.clone()
+            pair = pair.detach().double()
+            self._sums[name] = self._sums[name].to(pair.device) + pair if name in self._sums else pair
 
     def add_ratio(self, name: str, total: float, count: float) -> None:
         """Add one pair of plain numbers."""
@@ -47,8 +47,9 @@ class MetricSums:
         names = sorted(set().union(*distributed.gather_json(list(self._sums))))
         if not names:
             return {}
-        nothing = torch.zeros(2, dtype=torch.float64, device=distributed.device())
-        pairs = distributed.all_reduce_sum(torch.stack([self._sums.get(name, nothing) for name in names]))
+        place, nothing = distributed.device(), torch.zeros(2, dtype=torch.float64)
+        own = torch.stack([self._sums.get(name, nothing).to(place) for name in names])
+        pairs = distributed.all_reduce_sum(own)
         self._sums = {}
         return {name: total / count for name, (total, count) in zip(names, pairs.tolist(), strict=True) if count}
 

@@ -93,7 +93,8 @@ def average_between(
             "the updates"
         )
     weight = last / (last - first)
-    return {
-        name: value.double() * weight + avg_start[name].double() * (1.0 - weight) if value.is_floating_point() else value
-        for name, value in avg_end.items()
-    }
+    result = dict(avg_end)
+    for name, value in avg_end.items():
+        if value.is_floating_point():
+            result[name] = value.double() * weight + avg_start[name].double() * (1.0 - weight)
+    return result

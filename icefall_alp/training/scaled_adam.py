@@ -11,7 +11,8 @@ ICLR 2024, section 3.5). With gradient g after clipping, t completed steps and r
     p += m
 
 A parameter with one element ("scalar") has no size: it moves at 0.1 lr and stays within +-10. Gradients are scaled down
-together when their norm, weighted by rms, exceeds a multiple of its recent median.
+together when their norm, weighted by rms, exceeds a multiple of its recent median; if any is infinite or NaN, all count
+as zero in that step.
 
 All parameters of a group live in buffers of rows of equal width, each parameter starting on a new row (the rest of its
 last row stays zero). One elementwise operation then serves hundreds of tensors, a sum per parameter is a sum per row
@@ -31,7 +32,8 @@ from torch import Tensor, nn
 from icefall_alp.utils.errors import UserError
 
 ROW_WIDTH = 256  # elements
-CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}  # cache-sized on a CPU; on a GPU few launches count for more
+CPU_CHUNK = 1 << 20  # elements: fits the cache
+DEVICE_CHUNK = 1 << 26  # elements: elsewhere few launches matter more
 SCALAR_SCALE = 0.1  # of the learning rate: for scalars, and for the size of the others
 SCALAR_MAX = 10.0
 RMS_MIN = 1e-5
@@ -155,10 +157,13 @@ class _Chunk:
         self.params = rows.params[items]
         self.rows = slice(first_row, first_row + sum(counts))
         self.lengths = torch.tensor(counts, device=rows.device)
-        self.row_item = torch.repeat_interleave(torch.tensor(counts)).to(rows.device)
+        self.row_item = rows.row_item[self.rows] - items.start
         self.grads = rows.grads[: sum(counts)]
         self.values = rows.values[: sum(counts)]
         self.grad_views = _views(self.grads, self.params)
+        flat, ends = self.grads.view(-1), accumulate(count * ROW_WIDTH for count in counts)
+        gaps = [flat[end - -p.numel() % ROW_WIDTH : end] for p, end in zip(self.params, ends, strict=True)]
+        self.grad_gaps = [gap for gap in gaps if gap.numel()]
         self.value_views = _views(self.values, self.params)
         self.exp_avg_sq = rows.exp_avg_sq[self.rows]
         self.delta = rows.delta[self.rows]
@@ -177,7 +182,7 @@ class _Rows:
         options = {"dtype": dtype, "device": self.device}
         self.params = params
         self.step = 0
-        self.row_counts = [-(-p.numel() // ROW_WIDTH) for p in params]
+        self.row_counts = [_row_count(p) for p in params]
         self.scalars = [p for p in params if p.numel() == 1]
         numels = [p.numel() for p in params]
         self.numels = torch.tensor(numels, **options)
@@ -199,7 +204,7 @@ class _Rows:
         self.chunks = self._make_chunks()
 
     def _make_chunks(self) -> list[_Chunk]:
-        limit = CHUNK_ELEMENTS.get(self.device.type, CHUNK_ELEMENTS["cpu"]) // ROW_WIDTH
+        limit = (CPU_CHUNK if self.device.type == "cpu" else DEVICE_CHUNK) // ROW_WIDTH
         starts, size = [0], 0
         for item, count in enumerate(self.row_counts):
             if size and size + count > limit:
@@ -211,17 +216,23 @@ class _Rows:
         # Work space that all chunks share.
         self.grads = self.exp_avg_sq.new_zeros(max(sizes), ROW_WIDTH)
         self.values = torch.zeros_like(self.grads)
-        first_rows = accumulate(sizes, initial=0)
-        return [_Chunk(self, item, first_row) for item, first_row in zip(items, first_rows, strict=False)]
+        return [_Chunk(self, item, first_row) for item, first_row in zip(items, _starts(sizes), strict=True)]
 
     def measure_size(self) -> None:
         """Set `rms` (num_params,) from the parameters; for scalars it is the factor on their learning rate."""
         norms = torch.stack(torch._foreach_norm(self.params, 2, self.exp_avg_sq.dtype))
-        self.rms = torch.where(self.is_scalar, SCALAR_SCALE, norms * self.numels.rsqrt())
-        self.row_inverse_size = self.rms.clamp(min=RMS_MIN).reciprocal()[self.row_item].unsqueeze(1)
+        self._set_size((norms * self.numels.rsqrt()).masked_fill_(self.is_scalar, SCALAR_SCALE))
 
-    def clip_gradients(self, grads: list[Tensor], group: dict[str, Any]) -> Tensor:
-        """Norm of the gradients weighted by the parameters' sizes -> factor () in [0, 1]; 0 when not finite."""
+    def _set_size(self, rms: Tensor) -> None:
+        self.rms = rms
+        self.row_inverse_size = rms.clamp(min=RMS_MIN).reciprocal()[self.row_item].unsqueeze(1)
+
+    def clip_gradients(self, grads: list[Tensor], group: dict[str, Any]) -> Tensor | None:
+        """Compare the gradients' norm, weighted by the parameters' sizes, with the threshold.
+
+        Returns:
+            Factor () in [0, 1] for the gradients, 0 when they are not all finite; None where it is known to be 1.
+        """
         norms = torch.stack(torch._foreach_norm(grads, 2, self.exp_avg_sq.dtype))
         self.model_norm = torch.linalg.vector_norm(norms * self.rms)
         period = group["clipping_update_period"]
@@ -229,11 +240,13 @@ class _Rows:
             self.model_norms[self.step % period] = self.model_norm
             early = self.step in EARLY_THRESHOLDS and self.step < period
             if early or self.step % period == 0:
-                self._estimate_threshold(self.step if early else period, group["clipping_scale"] * (1 + early))
+                count, leniency = (self.step, 2.0) if early else (period, 1.0)
+                self._estimate_threshold(count, leniency * group["clipping_scale"])
         # Before the first estimate the threshold is infinite, and infinity over infinity becomes 0 like every NaN.
         self.clip_factor = (self.threshold / (self.model_norm + 1e-20)).clamp(max=1.0).nan_to_num(nan=0.0)
         self.num_clipped += self.clip_factor < 1.0
-        return self.clip_factor
+        # On a CPU looking costs nothing and saves two passes; on a GPU it would wait for the device.
+        return None if self.device.type == "cpu" and self.clip_factor == 1.0 else self.clip_factor
 
     def _estimate_threshold(self, count: int, scale: float) -> None:
         largest = self.model_norms.sort().values[-count:]
@@ -246,12 +259,14 @@ class _Rows:
         self.threshold = scale * median
         self.num_clipped = torch.zeros_like(self.num_clipped)
 
-    def update(self, chunk: _Chunk, grads: list[Tensor], factor: Tensor, group: dict[str, Any]) -> None:
+    def update(self, chunk: _Chunk, grads: list[Tensor], factor: Tensor | None, group: dict[str, Any]) -> None:
         """One step of one chunk, given its gradients and the clipping factor."""
         beta1, beta2 = group["betas"]
-        chunk.grads.zero_()  # a chunk before this one left its own between the parameters
         torch._foreach_copy_(chunk.grad_views, grads)
-        chunk.grads.mul_(factor).masked_fill_(factor == 0, 0.0)
+        if chunk.grad_gaps:  # where the chunk before had its gradients
+            torch._foreach_zero_(chunk.grad_gaps)
+        if factor is not None:
+            chunk.grads.mul_(factor).masked_fill_(factor == 0, 0.0)
         chunk.exp_avg_sq.mul_(beta2).addcmul_(chunk.grads, chunk.grads, value=1 - beta2)
         torch._foreach_copy_(chunk.value_views, chunk.params)
         products = chunk.values.mul_(chunk.grads).sum(1)
@@ -265,20 +280,21 @@ class _Rows:
         rate = group["lr"] * (1 - beta1) * correction
         chunk.delta.mul_(beta1).addcdiv_(chunk.grads, denominator, value=-rate)
         if self.step % SIZE_PERIOD == SIZE_PERIOD - 1:
-            growth = self._growth(chunk, group["lr"], beta2)[chunk.row_item].unsqueeze(1)
+            growth = self._growth(chunk, group)[chunk.row_item].unsqueeze(1)
             torch._foreach_copy_(chunk.value_views, chunk.params)
             chunk.delta.addcmul_(chunk.values, growth, value=1 - beta1)
         torch._foreach_add_(chunk.params, chunk.delta_views)
 
-    def _growth(self, chunk: _Chunk, lr: float, beta2: float) -> Tensor:
+    def _growth(self, chunk: _Chunk, group: dict[str, Any]) -> Tensor:
         """Relative change of size of each parameter of the chunk, (num_params,); 0 for scalars."""
-        decay = beta2**SIZE_PERIOD
+        decay = group["betas"][1] ** SIZE_PERIOD
         sums = self.scale_grads[:, chunk.items]
         rms = self.rms[chunk.items]
         second_moment = self.scale_exp_avg_sq[chunk.items]
         second_moment.mul_(decay).add_(sums.square().mean(0), alpha=1 - decay)
         correction = (1 - decay ** ((self.step + 1) // SIZE_PERIOD)) ** 0.5
-        growth = sums.sum(0) / (second_moment.sqrt() + 1e-8) * (-SCALAR_SCALE * lr * correction)
+        rate = SCALAR_SCALE * group["lr"] * correction
+        growth = sums.sum(0) / (second_moment.sqrt() + group["eps"]) * -rate
         growth.masked_fill_(rms < RMS_MIN, 0.0).clamp_(-SIZE_STEP_MAX, SIZE_STEP_MAX)
         return torch.minimum(growth, (RMS_MAX - rms) / rms).masked_fill_(self.is_scalar[chunk.items], 0.0)
 
@@ -292,7 +308,7 @@ class _Rows:
         self.step = state["step"]
         for name in _SMALL_STATE:
             setattr(self, name, state[name].to(getattr(self, name), copy=True))
-        self.row_inverse_size = self.rms.clamp(min=RMS_MIN).reciprocal()[self.row_item].unsqueeze(1)
+        self._set_size(self.rms)
         for name in ("exp_avg_sq", "delta"):
             flat = [view.view(-1) for view in _views(getattr(self, name), self.params)]
             torch._foreach_copy_(flat, list(state[name].to(self.device).split([view.numel() for view in flat])))
@@ -306,9 +322,16 @@ _SMALL_STATE = (
 def _views(rows: Tensor, params: list[Tensor]) -> list[Tensor]:
     """Rows (num_rows, ROW_WIDTH) seen as the parameters that lie in them."""
     flat = rows.view(-1)
-    numels = [p.numel() for p in params]
-    starts = accumulate((-(-n // ROW_WIDTH) * ROW_WIDTH for n in numels), initial=0)
-    return [flat[start : start + p.numel()].view(p.shape) for start, p in zip(starts, params, strict=False)]
+    starts = _starts([_row_count(p) * ROW_WIDTH for p in params])
+    return [flat[start : start + p.numel()].view(p.shape) for start, p in zip(starts, params, strict=True)]
+
+
+def _row_count(param: Tensor) -> int:
+    return -(-param.numel() // ROW_WIDTH)
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    return [0, *accumulate(sizes[:-1])]
 
 
 def _options(group: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from icefall_alp.training.scaled_adam import ScaledAdam, parameter_groups
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.logging import logging_to
-from icefall_alp.utils.seeds import isolated_rng, rng_state, seed_everything, set_rng_state, stable_seed
+from icefall_alp.utils.seeds import preserved_rng, rng_state, seed_everything, set_rng_state, stable_seed
 from icefall_alp.utils.signals import STOPPED, StopRequest
 
 LOGGER = logging.getLogger(__name__)
@@ -112,8 +112,10 @@ class Trainer:
         self.average = RunningAverage(self.objective, config.average_every) if writes else None
         self.step = 0  # updates done
         self.stream_step = 0  # batches read by each process; differs from `step` once the number of processes changed
+        self.saved_step = 0  # of the checkpoint that this run wrote or continued from
         self.num_skipped = 0
         self.num_skipped_in_row = 0
+        self.stop = StopRequest()
         self.sums = MetricSums()  # a repeated run must reproduce these
         self.rates = MetricSums()  # these depend on the machine
 
@@ -125,11 +127,10 @@ class Trainer:
             SystemExit: status 75 after SIGTERM or SIGUSR1, with everything saved.
         """
         seed_everything(stable_seed("training", self.seed, distributed.rank()))
-        stop = StopRequest()
         with ExitStack() as stack:
             if self.exp_dir is not None:
                 distributed.on_main(lambda: stack.enter_context(checkpoints.exclusive_run(self.exp_dir)))
-                stack.enter_context(stop.listening())
+                stack.enter_context(self.stop.listening())
             stack.enter_context(logging_to(self.exp_dir and self.exp_dir / "train.log"))
             if self.exp_dir is not None:
                 self._resume(self.exp_dir)
@@ -137,9 +138,9 @@ class Trainer:
                 LOGGER.info("finished: %d of %d steps are done, nothing to do", self.step, self.config.num_steps)
                 return
             log = stack.enter_context(RunLog(self.exp_dir, self.step))
-            self._loop(stop, log)
+            self._loop(log)
 
-    def _loop(self, stop: StopRequest, log: RunLog) -> None:
+    def _loop(self, log: RunLog) -> None:
         config = self.config
         batches = self.train_stream.iterate(self.stream_step)
         # disable=None shows the bar on a terminal only; elsewhere the log lines tell how far it is.
@@ -147,13 +148,13 @@ class Trainer:
         with tqdm(initial=self.step, total=config.num_steps, unit="step", disable=hidden) as bar:
             self.objective.train()
             while self.step < config.num_steps:
-                stopping = self._timed_step(batches, stop.received)
+                stopping = self._timed_step(batches)
                 last = self.step == config.num_steps
                 bar.update()
                 if last or self.step % config.log_every == 0:
                     self._log(log, bar)
                 if last or (config.valid_every and self.step % config.valid_every == 0):
-                    log.write(self.step, "valid", self._validate())
+                    self._validate(log)
                 if config.save_every and (last or stopping or self.step % config.save_every == 0):
                     log.sync()
                     self._save()
@@ -161,35 +162,33 @@ class Trainer:
                     LOGGER.warning("asked to stop: leaving after step %d; start again to continue", self.step)
                     sys.exit(STOPPED)
 
-    def _timed_step(self, batches: Iterator[Batch], stop: bool) -> bool:
+    def _timed_step(self, batches: Iterator[Batch]) -> bool:
         """Read a batch and train on it; returns whether any process was asked to stop."""
         start = time.perf_counter()
-        batch = next(batches)
+        with preserved_rng():  # loaders draw seeds; a resumed run makes new loaders and must not notice
+            batch = next(batches)
         waited = time.perf_counter() - start
         num_seconds = float(batch.num_seconds)
         num_frames, num_slots = int(batch.feature_lens.sum()), batch.features.shape[0] * batch.features.shape[1]
-        stopping = self.train_step(batch, stop)
+        stopping = self.train_step(batch)
         elapsed = time.perf_counter() - start
         self.rates.add_ratio("audio-s/s", num_seconds * distributed.world_size(), elapsed)
         self.rates.add_ratio("data wait", waited, elapsed)
         self.rates.add_ratio("padding", num_slots - num_frames, num_slots)
+        self.rates.add_ratio("seconds per step", elapsed, 1)
         return stopping
 
-    def train_step(self, batch: Batch, stop: bool = False) -> bool:
+    def train_step(self, batch: Batch) -> bool:
         """One update, or none where the loss or a gradient is not finite: all processes decide alike.
 
-        Args:
-            batch: this process's batch.
-            stop: whether this process was asked to stop.
-
         Returns:
-            Whether any process was.
+            Whether any process was asked to stop.
         """
         epoch = self._epoch()
         num_batches = self.stream_step * distributed.world_size()
         self.objective.set_batch_count(num_batches * self.train_stream.max_duration / self.config.reference_seconds)
         self.optimizer.zero_grad(set_to_none=True)
-        total, logs, sums = self.backward(batch, stop)
+        total, logs, sums = self.backward(batch)
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         # The only wait for the device in a step. Gradients are already the same in every process.
@@ -204,16 +203,17 @@ class Trainer:
             self.optimizer.step()
             self.num_skipped_in_row = 0
             self.sums.add(logs)
-            self.sums.add_ratio("loss", own_total, global_count / distributed.world_size())
+            self.sums.add_ratio("loss", global_total, global_count)
             self.sums.add_ratio("grad_norm", norm_value, 1)
-            self.sums.add({"clip_factor": torch.stack([f := self.optimizer.clipping()["clip_factor"].mean(), f / f])})
+            clip_factor = self.optimizer.clipping()["clip_factor"].mean()
+            self.sums.add({"clip_factor": torch.stack([clip_factor, torch.ones_like(clip_factor)])})
         else:
             self._skip(batch, own_total)
         if self.average is not None:
             self.average.update(self.step)
         return num_stops > 0
 
-    def backward(self, batch: Batch, stop: bool = False) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def backward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Gradients of the mean loss over all processes.
 
         Returns:
@@ -224,7 +224,9 @@ class Trainer:
             output = self.model(batch.to(self.device))
         total = output.total.detach()
         count = output.count.detach().to(self.device, torch.float64)
-        sums = distributed.all_reduce_sum(torch.stack([total.double(), count, count.new_tensor(float(stop))]))
+        sums = distributed.all_reduce_sum(
+            torch.stack([total.double(), count, count.new_tensor(float(self.stop.received))])
+        )
         (output.total * (distributed.world_size() / sums[1]).to(total.dtype)).backward()
         return total, output.logs, sums
 
@@ -239,12 +241,13 @@ class Trainer:
         if self.num_skipped_in_row < MAX_SKIPPED_IN_ROW:
             return
         reports = distributed.gather_json([_is_finite(own_total), list(batch.cut_ids)])
-        guilty = [ids for finite, ids in reports if not finite] or [ids for _, ids in reports]
+        all_finite = all(finite for finite, _ in reports)
+        guilty = [cut_id for finite, cut_ids in reports if all_finite or not finite for cut_id in cut_ids]
 
         def fail() -> None:
             raise UserError(
                 f"loss or gradient not finite in {MAX_SKIPPED_IN_ROW} steps in a row, up to step {self.step}; lower "
-                f"optim.base_lr or look for broken audio in the last batch: {', '.join(sum(guilty, []))}"
+                f"optim.base_lr or look for broken audio in the last batch: {', '.join(guilty)}"
             )
 
         distributed.on_main(fail)
@@ -252,14 +255,20 @@ class Trainer:
     def _log(self, log: RunLog, bar: tqdm) -> None:
         values = self.sums.reduce()
         rates = self.rates.reduce()
+        rates["hours left"] = rates["seconds per step"] * (self.config.num_steps - self.step) / 3600
         values["lr"] = self.optimizer.param_groups[0]["lr"]
         values["epoch"] = self.scheduler.epoch
         values["skipped"] = self.num_skipped
         log.write(self.step, "train", values, rates)
         bar.set_postfix_str(f"loss {values.get('loss', float('nan')):.4g}, {rates['audio-s/s']:.0f} audio-s/s")
 
+    def _validate(self, log: RunLog) -> None:
+        values = self.validate()
+        if values:
+            log.write(self.step, "valid", values)
+
     @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Loss and logs over the validation batches; leaves no trace in weights, modes or random states.
 
         Each batch is judged by itself, so the figures do not depend on the number of processes, which may hold
@@ -267,7 +276,8 @@ class Trainer:
         """
         sums = MetricSums()
         self.objective.eval()
-        with isolated_rng(stable_seed("validation", self.seed)), distributed.single_process():
+        with preserved_rng(), distributed.single_process():
+            seed_everything(stable_seed("validation", self.seed))
             for batch in self.valid_batches:
                 output = self.objective(batch.to(self.device))
                 sums.add({"loss": torch.stack([output.total, output.count.to(output.total)]), **output.logs})
@@ -275,6 +285,9 @@ class Trainer:
         return sums.reduce()
 
     def _save(self) -> None:
+        exp_dir, average = self.exp_dir, self.average
+        if exp_dir is None:
+            return
         own = {"rng": rng_state(), "sums": self.sums.state()}
         state = {
             "num_batches": self.stream_step * distributed.world_size(),
@@ -288,15 +301,15 @@ class Trainer:
             content = checkpoints.Checkpoint(
                 step=self.step,
                 model=self.objective.state_dict(),
-                average=self.average.state_dict(),
+                average=average.state_dict(),
                 optimizer=self.optimizer.state_dict(),
                 state=state,
                 config=self.run_config,
             )
-            checkpoints.save_checkpoint(self.exp_dir, content, self.config.keep_checkpoints)
+            checkpoints.save_checkpoint(exp_dir, content, self.config.keep_checkpoints, self.saved_step)
 
-        if self.exp_dir is not None:
-            distributed.on_main(write)
+        distributed.on_main(write)
+        self.saved_step = self.step
 
     def _resume(self, exp_dir: Path) -> None:
         """Continue from the newest intact checkpoint, if any."""
@@ -313,12 +326,15 @@ class Trainer:
             LOGGER.info("starting from step 0 in %s", exp_dir)
             return
         saved = checkpoints.load_checkpoint(Path(folder))
-        self.objective.load_state_dict(saved.model)
+        try:
+            self.objective.load_state_dict(saved.model)
+        except RuntimeError as error:
+            raise UserError(f"{folder} does not fit the objective: {error}") from error
         self.optimizer.load_state_dict(saved.optimizer)
         self.scheduler.load_state_dict(saved.state["scheduler"])
         if self.average is not None:
             self.average.load_state_dict(saved.average)
-        self.step = saved.step
+        self.step = self.saved_step = saved.step
         self.num_skipped = saved.state["num_skipped"]
         self.num_skipped_in_row = saved.state["num_skipped_in_row"]
         self._take_place(saved.state["num_batches"], saved.state["ranks"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from icefall_alp.utils.digests import sha256_text
 
@@ -28,13 +29,11 @@ def seed_everything(seed: int) -> None:
 
 def rng_state() -> dict[str, Any]:
     """State of this process's generators as JSON values; `accelerator` is None where no GPU is in use."""
-    version, words, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    accelerator = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    (version, words, gauss), (name, keys, position, has_gauss, cached), host, accelerator = _capture()
     return {
         "python": [version, list(words), gauss],
         "numpy": [name, keys.tolist(), position, has_gauss, cached],
-        "torch": torch.get_rng_state().numpy().tobytes().hex(),
+        "torch": host.numpy().tobytes().hex(),
         "accelerator": None if accelerator is None else accelerator.numpy().tobytes().hex(),
     }
 
@@ -42,24 +41,38 @@ def rng_state() -> dict[str, Any]:
 def set_rng_state(state: dict[str, Any]) -> None:
     """Put the generators where `rng_state` found them."""
     version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(_bytes_tensor(state["torch"]))
-    if state["accelerator"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(_bytes_tensor(state["accelerator"]))
+    accelerator = state["accelerator"]
+    _restore(
+        (version, tuple(words), gauss),
+        (name, np.array(keys, dtype=np.uint32), position, has_gauss, cached),
+        _bytes_tensor(state["torch"]),
+        None if accelerator is None else _bytes_tensor(accelerator),
+    )
 
 
 @contextmanager
-def isolated_rng(seed: int) -> Iterator[None]:
-    """Run the body from `seed`, then put every generator back, as if nothing had been drawn."""
-    state = rng_state()
-    seed_everything(seed)
+def preserved_rng() -> Iterator[None]:
+    """Put every generator back after the body, as if nothing had been drawn or seeded in it."""
+    state = _capture()
     try:
         yield
     finally:
-        set_rng_state(state)
+        _restore(*state)
 
 
-def _bytes_tensor(text: str) -> torch.Tensor:
+def _capture() -> tuple[Any, Any, Tensor, Tensor | None]:
+    accelerator = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), accelerator
+
+
+def _restore(python: Any, numpy: Any, host: Tensor, accelerator: Tensor | None) -> None:
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(host)
+    if accelerator is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(accelerator)
+
+
+def _bytes_tensor(text: str) -> Tensor:
     return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

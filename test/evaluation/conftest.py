@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results of two runs and two baselines on two numbers, beside a small published table."""
+"""A small published table with results, and a toy task that any working protocol solves."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from lhotse import Features, MonoCut, SupervisionSegment
 
+from icefall_alp.config import TextTowerConfig
+from icefall_alp.data.shards import ShardWriter, finish_shards
+from icefall_alp.evaluation.encoders import FrozenEncoder, LogMelStatistics
 from icefall_alp.evaluation.results import Result, write_result
+from icefall_alp.models.tokenizer import train_sentencepiece
 
 PUBLISHED = """
 runs: {ours: Theirs, second: Theirs-init}
@@ -59,3 +65,58 @@ def exp_dir(tmp_path: Path) -> Path:
     log = '{"step": 5, "train": {"loss": 9}}\n{"step": 10, "train": {"loss": 4}}\n{"step": 10, "valid": {"loss": 5}}\n'
     (folder / "ours" / "losses.jsonl").write_text(log, encoding="utf-8")
     return folder
+
+
+KINDS = ("dog", "rain", "bell", "engine")
+
+
+def write_shards(folder: Path, num_clips: int, prefix: str, captions_per_clip: int = 1, skipped: int = 0) -> None:
+    """A stage 2 folder of noisy clips whose spectrum tells their kind, which is their label and in their captions."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(len(prefix))
+    with ShardWriter(folder, 0) as writer:
+        for i in range(num_clips):
+            kind, num_frames = i % len(KINDS), int(rng.integers(20, 60))
+            values = rng.normal(size=(num_frames, 80)).astype(np.float32)
+            values[:, kind * 20 : kind * 20 + 20] += 3.0
+            writer.add(_cut(f"{prefix}:{i}", KINDS[kind], num_frames, captions_per_clip), values)
+        writer.finish("digest", [{"id": f"{prefix}:lost", "path": "p", "reason": "unreadable"}] * skipped)
+    finish_shards(folder, [{"id": f"{prefix}:lost"}] * skipped)
+
+
+def _cut(cut_id: str, kind: str, num_frames: int, num_captions: int) -> MonoCut:
+    texts = [f"the sound of a {kind}", f"here a {kind} is heard", f"{kind} noise", f"some {kind}", f"it is a {kind}"]
+    custom = {"labels": [kind], "captions": [{"text": text, "source": "toy"} for text in texts[:num_captions]]}
+    duration = num_frames / 100
+    features = Features(
+        type="kaldi-fbank", num_frames=num_frames, num_features=80, frame_shift=0.01, sampling_rate=16000, start=0,
+        duration=duration, storage_type="shar", storage_path="", storage_key="",
+    )  # fmt: skip
+    supervision = SupervisionSegment(cut_id, cut_id, 0, duration, custom=custom)
+    return MonoCut(cut_id, 0, duration, 0, supervisions=[supervision], features=features, custom={"corpus": "toy"})
+
+
+@pytest.fixture(scope="session")
+def toy_task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Train and test folders, class list and tokenizer, as a task's configuration names them."""
+    folder = tmp_path_factory.mktemp("toy")
+    write_shards(folder / "train", 80, "train")
+    write_shards(folder / "test", 20, "test", captions_per_clip=5, skipped=1)
+    (folder / "classes.txt").write_text("\n".join(KINDS) + "\n", encoding="utf-8")
+    texts = [f"the sound of a {kind} here is heard noise some it" for kind in KINDS]
+    train_sentencepiece(texts, folder / "bpe.model", 120)
+    paths = {"train_cuts": "train", "test_cuts": "test", "class_list": "classes.txt", "tokenizer": "bpe.model"}
+    return {key: str(folder / name) for key, name in paths.items()}
+
+
+@pytest.fixture
+def log_mel() -> FrozenEncoder:
+    return FrozenEncoder("log_mel", LogMelStatistics().eval(), "digest")
+
+
+@pytest.fixture
+def toy_tower(toy_task: dict[str, str]) -> TextTowerConfig:
+    return TextTowerConfig(
+        tokenizer=toy_task["tokenizer"], hidden_size=32, num_layers=1, num_heads=2, feedforward_dim=64, dropout=0.0,
+        max_text_tokens=24,
+    )  # fmt: skip

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import runpy
 import sys
 from dataclasses import asdict
 from pathlib import Path
+
+import pytest
 
 from icefall_alp.evaluation.published import load_published
 from icefall_alp.evaluation.results import Result, write_result
@@ -17,10 +18,20 @@ ROOT = Path(__file__).resolve().parents[2]
 PAPER = ROOT / "egs" / "captionstew" / "ALP" / "conf" / "paper.yaml"
 
 
-def _collect(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools" / "collect_results.py"), *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+@pytest.fixture
+def collect(monkeypatch, capsys):
+    """Run the command in this process; gives exit status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["collect_results.py", *map(str, arguments)])
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / "tools" / "collect_results.py"), run_name="__main__")
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return (status, *capsys.readouterr())
+
+    return run
 
 
 def _write(exp_dir: Path, run: str, value: float) -> None:
@@ -38,32 +49,31 @@ def test_every_run_has_a_row_in_every_table_but_the_partial_one():
     assert published.tables[0].rows["Contrastive-init"][0] == 0.664
 
 
-def test_collect_and_publish(tmp_path):
+def test_collect_and_publish(tmp_path, collect):
     exp_dir, tracked = tmp_path / "exp", tmp_path / "RESULTS.md"
     _write(exp_dir, "tagging", 0.321)
     _write(exp_dir, "log_mel", 0.123)
-    done = _collect("--exp-dir", exp_dir, "--paper", PAPER)
-    assert done.returncode == 0, done.stderr
-    assert "0.321 / 0.656" in done.stdout
+    status, output, _ = collect("--exp-dir", exp_dir, "--paper", PAPER)
+    assert status == 0
+    assert "0.321 / 0.656" in output
     report = (exp_dir / "RESULTS.md").read_text(encoding="utf-8")
     assert "| Zipformer-AEC | 0.321 / 0.656 | – / 56.46 |" in report
     assert "3.2x" in report
     assert (exp_dir / "figures" / "over_chance.png").is_file()
     assert not tracked.exists()
-    assert _collect("--exp-dir", exp_dir, "--paper", PAPER, "--publish", tracked).returncode == 0
+    assert collect("--exp-dir", exp_dir, "--paper", PAPER, "--publish", tracked)[0] == 0
     assert tracked.read_text(encoding="utf-8") == report
 
 
-def test_mistakes_are_one_line(tmp_path):
-    done = _collect("--exp-dir", tmp_path, "--paper", PAPER)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "run the evaluation stages first" in done.stderr
+def test_mistakes_are_one_line(tmp_path, collect):
+    status, _, errors = collect("--exp-dir", tmp_path, "--paper", PAPER)
+    assert status == 1
+    assert errors.startswith("error: ") and errors.count("\n") == 1
+    assert "run the evaluation stages first" in errors
     bad = tmp_path / "r" / "results" / "p" / "t.json"
     bad.parent.mkdir(parents=True)
-    bad.write_text(
-        json.dumps({**asdict(Result("r", "p", "t", "m", 1.0, 1, 1, "c", "e", "t")), "extra": 1}), encoding="utf-8"
-    )
-    done = _collect("--exp-dir", tmp_path, "--paper", PAPER)
-    assert done.returncode == 1
-    assert "t.json: not a result" in done.stderr
+    content = {**asdict(Result("r", "p", "t", "m", 1.0, 1, 1, "c", "e", "t")), "extra": 1}
+    bad.write_text(json.dumps(content), encoding="utf-8")
+    status, _, errors = collect("--exp-dir", tmp_path, "--paper", PAPER)
+    assert status == 1
+    assert "t.json: not a result" in errors

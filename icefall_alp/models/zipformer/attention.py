@@ -13,7 +13,7 @@ from icefall_alp.models.zipformer.activations import scaled_linear
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, fires, penalize_abs
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
-MASKED_SCORE = -1000.0
+CACHED_SCORES = 2**19  # numbers
 SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB = 25.0, 1e-4, 0.1
 
 
@@ -25,33 +25,42 @@ def relative_to_absolute(scores: Tensor) -> Tensor:
 
 
 class _Scores(torch.autograd.Function):
-    """q_t . k_s + p_t . pos_{s-t}; backward writes the gradient into the skewed frame of the relative scores.
+    """q_t . k_s + p_t . pos_{s-t} for a batch of B = heads * items matrices.
 
-    Shapes: q, k (H, N, T, d), p (H, N, T, e), pos (H, e, 2T-1).
+    Relative scores are twice as wide as absolute ones. On a CPU they are made a few matrices at a time, so that they
+    stay in the cache; backward writes the gradient into the same skewed frame.
+
+    Shapes: q, k (B, T, d), p (B, T, e), pos (B, e, 2T-1).
     """
 
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:
-        heads, items, num_frames, _ = q.shape
         ctx.save_for_backward(q, k, p, pos)
-        relative = torch.bmm(p.flatten(1, 2), pos).view(heads * items, num_frames, -1)
-        skewed = relative_to_absolute(relative)
-        scores = torch.baddbmm(skewed, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
-        return scores.view(heads, items, num_frames, num_frames)
+        scores = torch.bmm(q, k.transpose(1, 2))
+        for part in _parts(pos, q.shape[1]):
+            scores[part] += relative_to_absolute(torch.bmm(p[part], pos[part]))
+        return scores
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, p, pos = ctx.saved_tensors
-        heads, items, num_frames, _ = q.shape
-        grad = grad.contiguous().flatten(0, 1)
-        grad_q = torch.bmm(grad, k.flatten(0, 1)).view_as(q)
-        grad_k = torch.bmm(grad.transpose(1, 2), q.flatten(0, 1)).view_as(k)
-        relative = grad.new_zeros(heads * items, num_frames, 2 * num_frames - 1)
-        relative_to_absolute(relative).copy_(grad)
-        relative = relative.view(heads, items * num_frames, -1)
-        grad_p = torch.bmm(relative, pos.transpose(1, 2)).view_as(p)
-        grad_pos = torch.bmm(p.flatten(1, 2).transpose(1, 2), relative)
-        return grad_q, grad_k, grad_p, grad_pos
+        grad_p, grad_pos = torch.empty_like(p), torch.empty_like(pos)
+        relative: Tensor | None = None
+        for part in _parts(pos, q.shape[1]):
+            size = len(p[part])
+            if relative is None:  # between the rows that are overwritten each time it stays zero
+                relative = grad.new_zeros(size, q.shape[1], pos.shape[2])
+            relative_to_absolute(relative[:size]).copy_(grad[part])
+            grad_p[part] = torch.bmm(relative[:size], pos[part].transpose(1, 2))
+            grad_pos[part] = torch.bmm(p[part].transpose(1, 2), relative[:size])
+        return torch.bmm(grad, k), torch.bmm(grad.transpose(1, 2), q), grad_p, grad_pos
+
+
+def _parts(pos: Tensor, num_frames: int) -> list[slice]:
+    """The batch cut into slices whose relative scores fit in a cache; on other devices than a CPU, in one."""
+    batch, _, num_offsets = pos.shape
+    step = batch if pos.device.type != "cpu" else max(1, CACHED_SCORES // (num_frames * num_offsets))
+    return [slice(start, start + step) for start in range(0, batch, step)]
 
 
 class AttentionWeights(ScheduledModule):
@@ -67,35 +76,36 @@ class AttentionWeights(ScheduledModule):
         self.balance_keys = Balancer(0.4, 0.6, 0.0, 100.0, prob=0.025)
         self.whiten_keys = Whiten(schedule((0, 3.0), (20000, 6.0), default=3.0), 0.025, num_groups=num_heads)
 
-    def forward(self, x: Tensor, pos_emb: Tensor, hidden: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, pos_emb: Tensor, score_bias: Tensor | None) -> Tensor:
         """Attention weights.
 
         Args:
             x: (N, T, dim).
             pos_emb: table (2T-1, pos_dim).
-            hidden: sources that must not be seen, broadcastable to (N, T, T), or None.
+            score_bias: what hides sources, see `Context`, or None.
 
         Returns:
-            (heads, N, target T, source T), each row summing to one, exactly zero where hidden.
+            (heads, N, target T, source T), each row summing to one, exactly zero at hidden sources.
         """
         width = self.num_heads * self.query_head_dim
         q, k, p = self.in_proj(x).split((width, width, self.num_heads * self.pos_head_dim), dim=-1)
         k = self.whiten_keys(self.balance_keys(k))
         scores = self._scores(self._by_head(q), self._by_head(k), p, pos_emb)
         scores = penalize_abs(self, scores, SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB)
-        if hidden is not None:
-            scores = scores.masked_fill(hidden, MASKED_SCORE)
+        scores = scores.view(self.num_heads, x.shape[0], x.shape[1], x.shape[1])
+        if score_bias is not None:
+            scores = scores + score_bias
         return scores.softmax(-1, dtype=torch.float32).to(q.dtype)
 
     def _scores(self, q: Tensor, k: Tensor, p: Tensor, pos_emb: Tensor) -> Tensor:
         if self.training and fires(self.now(self.pos_emb_skip_rate)):
-            return q @ k.transpose(-1, -2)
+            return torch.bmm(q, k.transpose(1, 2))
         pos = self.linear_pos(pos_emb).unflatten(1, (self.num_heads, self.pos_head_dim)).permute(1, 2, 0)
-        return _Scores.apply(q, k, self._by_head(p), pos)
+        return _Scores.apply(q, k, self._by_head(p), pos.repeat_interleave(q.shape[0] // self.num_heads, dim=0))
 
     def _by_head(self, x: Tensor) -> Tensor:
-        """(N, T, heads * d) to (heads, N, T, d), contiguous."""
-        return x.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).contiguous()
+        """(N, T, heads * d) to (heads * N, T, d)."""
+        return x.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(0, 1)
 
 
 class SelfAttention(nn.Module):

@@ -7,17 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icefall_alp.models.zipformer.activations import ActDropLinear, SwooshR, scale_initial
+from icefall_alp.models.zipformer.activations import ActDropLinear, SwooshR
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten
 from icefall_alp.models.zipformer.schedule import schedule
 
 
 def depthwise_conv(x: Tensor, conv: nn.Conv1d) -> Tensor:
     """`conv` over the time axis of (N, T, C), as a two-dimensional channels-last one: nothing is transposed."""
-    image = x.transpose(1, 2).unsqueeze(-1)
-    weight = conv.weight.unsqueeze(-1)
-    out = F.conv2d(image, weight, conv.bias, padding=(conv.padding[0], 0), groups=conv.groups)
-    return out.squeeze(-1).transpose(1, 2)
+    image = x.transpose(1, 2).unsqueeze(2)
+    out = F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.padding[0]), groups=conv.groups)
+    return out.squeeze(2).transpose(1, 2)
 
 
 class ChunkCausalConv(nn.Module):
@@ -26,8 +25,8 @@ class ChunkCausalConv(nn.Module):
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
         half = (kernel + 1) // 2
-        self.causal_conv = scale_initial(nn.Conv1d(dim, dim, half, groups=dim), 1.0)
-        self.chunkwise_conv = scale_initial(nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2), 1.0)
+        self.causal_conv = nn.Conv1d(dim, dim, half, groups=dim)
+        self.chunkwise_conv = nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2)
         self.chunkwise_conv_scale = nn.Parameter(torch.zeros(2, dim, kernel))
 
     def forward(self, x: Tensor, chunk_size: int) -> Tensor:
@@ -44,7 +43,7 @@ class ChunkCausalConv(nn.Module):
 
     def _edge_scale(self, chunk_size: int) -> Tensor:
         """One plus the learnt corrections near the chunk's edges: (chunk, C)."""
-        left, right = self.chunkwise_conv_scale[:, :, : chunk_size], self.chunkwise_conv_scale[:, :, -chunk_size:]
+        left, right = self.chunkwise_conv_scale[:, :, :chunk_size], self.chunkwise_conv_scale[:, :, -chunk_size:]
         missing = chunk_size - left.shape[-1]
         return (1.0 + F.pad(left[0], (0, missing)) + F.pad(right[1], (missing, 0))).t()
 
@@ -74,12 +73,12 @@ class ConvModule(nn.Module):
         self.whiten = Whiten(schedule((0, 7.5), (20000, 15.0), default=7.5))
         self.out_proj = ActDropLinear(dim, dim, SwooshR, dropout_p=0.0, initial_scale=0.05)
 
-    def forward(self, x: Tensor, padding: Tensor | None, chunk_size: int) -> Tensor:
-        """Padded frames (True in `padding` (N, T, 1)) count as zeros for the convolution."""
+    def forward(self, x: Tensor, keep: Tensor | None, chunk_size: int) -> Tensor:
+        """Padded frames (0 in `keep` (N, T, 1)) count as zeros for the convolution."""
         x, gate = self.in_proj(x).chunk(2, dim=-1)
         x = x * self.balancer1(gate).sigmoid()
-        if padding is not None:
-            x = x.masked_fill(padding, 0.0)
+        if keep is not None:
+            x = x * keep
         if isinstance(self.depthwise_conv, ChunkCausalConv):
             x = self.depthwise_conv(x, chunk_size)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 from torch import nn
 
@@ -37,7 +37,7 @@ class Schedule:
         return y0 + (y1 - y0) * (batch_count - x0) / (x1 - x0)
 
 
-Scheduled = Union[Schedule, float]
+Scheduled: TypeAlias = Schedule | float
 
 
 @dataclass

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Stage 2: compute the fbank of one cutset and store it in shards; what is there already is kept.
 

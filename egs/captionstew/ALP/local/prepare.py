@@ -45,6 +45,8 @@ def prepare(name: str, roots: dict[str, str], options: argparse.Namespace) -> No
     """Call the corpus's own script through run_once.py."""
     command = [f"local/prepare_{name}.py", "--corpus-dir", roots[name], "--corpora", str(options.corpora)]
     command += ["--num-jobs", str(options.num_jobs)]
+    if name == "wavcaps" and "audioset" in roots:  # its AudioSet part names videos without their start
+        command += ["--audioset-dir", roots["audioset"]]
     once = [
         "run_once.py",
         "--done",

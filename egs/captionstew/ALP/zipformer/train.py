@@ -14,7 +14,7 @@ from icefall_alp.data.datamodule import TrainStream, valid_batches
 from icefall_alp.models import AudioEncoder
 from icefall_alp.training.trainer import Trainer
 from icefall_alp.utils import distributed
-from icefall_alp.utils.digests import sha256_tree
+from icefall_alp.utils.digests import sha256_file
 from icefall_alp.utils.errors import UserError, clean_exit
 from icefall_alp.utils.seeds import seed_everything
 
@@ -36,6 +36,7 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
     valid_set = build_dataset(config.data, config.data.valid_cuts, training=False, seed=config.seed)
     plan = BatchPlan(train_set.durations, config.data.max_duration, config.data.num_buckets, config.seed)
     ranks = distributed.rank(), distributed.world_size()
+    shards = Path(config.data.train_cuts).glob("cuts.*.jsonl.gz")
     Trainer(
         build_objective(config),
         config.training,
@@ -43,7 +44,7 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
         TrainStream(train_set, plan, *ranks, config.data.num_workers),
         valid_batches(valid_set, config.data.max_duration, *ranks),
         options.exp_dir,
-        {**config_to_dict(config), "inputs": {"train_cuts": sha256_tree(config.data.train_cuts, "cuts.*")}},
+        {**config_to_dict(config), "train_cuts_sha256": list(map(sha256_file, sorted(shards)))},
         config.seed,
     ).fit()
     distributed.cleanup()

@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Make the embedded corpora: small, from real recordings and two sound engines, in the published on-disk formats.
+
+Writes <output-dir>/{audiocaps,clotho,wavcaps,paraspeechcaps,audioset,fsd50k,voxceleb2} and beside them
+
+    provenance.json   packages and versions used, seed, counts, hours, and which recordings are held out
+    sources.jsonl     for every clip the recordings and renderings in it (no preparation script reads this)
+    done.json         digest of code and options, and the SHA-256 of every file
+
+The same options give the same bytes. What is there and unchanged is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import multiprocessing
+import platform
+from collections import Counter, defaultdict
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from mini.events import FSD50K_TAGS, SIDES, side_of
+from mini.formats import WRITERS
+from mini.mixing import render, write_audio
+from mini.planning import Item, Planner
+from mini.sources import SAMPLE_RATE, Recordings, fetch_recordings
+from tqdm import tqdm
+
+from icefall_alp.utils.atomic_io import atomic_folder
+from icefall_alp.utils.digests import sha256_file, sha256_text
+from icefall_alp.utils.errors import UserError, clean_exit
+
+ENGINES = ("espeakng-loader", "pretty_midi", "tinysoundfont")
+TRAINING = ("train", "development", "balanced_train", "train_base", "train_scaled")
+
+
+def render_group(group: list[Item], recordings: Recordings, root: Path) -> list[tuple[str, str, float, float]]:
+    """Render one piece of audio and write it wherever it belongs: (corpus, path, seconds, RMS in dB) of each file."""
+    samples = render(group[0].scene, group[0].key, recordings)
+    seconds = round(len(samples) / SAMPLE_RATE, 4)
+    rms = 20 * np.log10(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
+    for item in group:
+        write_audio(samples, root / item.corpus / item.path, item.rate, item.channels)
+    return [(item.corpus, item.path, seconds, round(float(rms), 2)) for item in group]
+
+
+def render_all(items: list[Item], recordings: Recordings, root: Path, num_jobs: int) -> list[tuple]:
+    """Render all audio, each piece once."""
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[item.key].append(item)
+    work = functools.partial(render_group, recordings=recordings, root=root)
+    ordered = [groups[key] for key in sorted(groups)]
+    if num_jobs == 1:
+        results = [work(group) for group in tqdm(ordered, desc="rendering", unit="clip", disable=None)]
+    else:
+        with multiprocessing.get_context("fork").Pool(num_jobs) as pool:
+            done = pool.imap(work, ordered, chunksize=16)
+            results = list(tqdm(done, total=len(ordered), desc="rendering", unit="clip", disable=None))
+    return [row for rows in results for row in rows]
+
+
+def write_lists(items: list[Item], results: list[tuple], root: Path) -> None:
+    """Write the lists of every corpus; AudioSet's also name what WavCaps took from there."""
+    seconds: dict[str, dict[str, float]] = defaultdict(dict)
+    for corpus, path, duration, _ in results:
+        seconds[corpus][path] = duration
+    known = {item.ident for item in items if item.corpus == "audioset"}
+    listed = [
+        replace(item, corpus="audioset", split="unbalanced_train", ident=item.ident[1:])
+        for item in items
+        if item.split == "AudioSet_SL"
+    ]
+    for corpus, write in WRITERS.items():
+        mine = [item for item in items if item.corpus == corpus]
+        if corpus == "audioset":
+            mine += [item for item in listed if item.ident not in known]
+        write(mine, root / corpus, seconds[corpus])
+
+
+def is_training(item: Item) -> bool:
+    """Whether a clip may be trained on; VoxCeleb2 is neither, as its hold-out is drawn later."""
+    return item.salt != "leak" and (item.corpus == "wavcaps" or item.split in TRAINING)
+
+
+def write_sources(items: list[Item], path: Path) -> None:
+    """One line for each clip: its side and the recordings and renderings in it."""
+    lines = []
+    for item in items:
+        side = "speaker" if item.corpus == "voxceleb2" else "train" if is_training(item) else "heldout"
+        row = {"corpus": item.corpus, "path": item.path, "split": item.split, "key": item.key, "side": side}
+        lines.append(json.dumps({**row, "salt": item.salt, "sources": item.scene.sources}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def provenance(planner: Planner, recordings: Recordings, items: list[Item], results: list[tuple]) -> dict:
+    """What was used and what came of it."""
+    hours: Counter = Counter()
+    for corpus, _, seconds, _ in results:
+        hours[corpus] += seconds / 3600
+    clips = Counter(f"{item.corpus}/{item.split}" for item in items)
+    sides = {
+        event.name: {side: side_of(event.material, side) for side in SIDES}
+        for event in planner.events
+        if event.maker == "recording"
+    }
+    used = {source for item in items for source in item.scene.sources if not source.startswith(("soundfont", "espeak"))}
+    return {
+        "recordings": {**recordings.packages, **{name: version(name) for name in ENGINES}},
+        "real_recordings_used": len(used),
+        "seed": planner.seed,
+        "scale": planner.scale,
+        "event_types": len(planner.events),
+        "fsd50k_tags": planner.tags(FSD50K_TAGS),
+        "clips": dict(sorted(clips.items())),
+        "hours": {corpus: round(total, 3) for corpus, total in sorted(hours.items())},
+        "salt": dict(Counter(item.salt for item in items if item.salt)),
+        "recordings_by_side": sides,
+    }
+
+
+def check(results: list[tuple]) -> None:
+    """Refuse silence and odd lengths."""
+    for corpus, path, seconds, rms in results:
+        if not (0.2 < seconds < 120 and -70 < rms < 0):
+            raise UserError(f"{corpus}/{path}: {seconds} s at {rms} dB, which no clip should be; change --seed")
+
+
+def options_digest(options: argparse.Namespace) -> str:
+    """Digest of this code, the options and the interpreter's line."""
+    code = [Path(__file__), *sorted((Path(__file__).parent / "mini").glob("*.py"))]
+    parts = [*map(sha256_file, code), options.seed, options.scale, options.recordings, platform.python_version()]
+    parts += [f"{name} {version(name)}" for name in (*ENGINES, "numpy", "scipy", "soundfile")]
+    return sha256_text("\n".join(map(str, parts)))
+
+
+def is_done(output_dir: Path, digest: str) -> bool:
+    """Whether the corpora of these options are there, complete in names and sizes."""
+    done = output_dir / "done.json"
+    if not done.is_file():
+        return False
+    marker = json.loads(done.read_text())
+    sizes = {name: size for name, (size, _) in marker["files"].items()}
+    there = {name: (output_dir / name).stat().st_size for name in sizes if (output_dir / name).is_file()}
+    return marker["digest"] == digest and there == sizes
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line, then fetch, plan, render and list."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output-dir", type=Path, default=Path("data/corpora"))
+    parser.add_argument("--work-dir", type=Path, default=Path("data/downloads"), help="keeps the recordings")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--num-jobs", type=int, default=2)
+    parser.add_argument("--scale", type=float, default=1.0, help="0.1 makes a tenth of every corpus")
+    parser.add_argument("--recordings", choices=("auto", "apt", "pip"), default="auto", help="pip: engines only")
+    options = parser.parse_args()
+    digest = options_digest(options)
+    if is_done(options.output_dir, digest):
+        print(f"{options.output_dir}: made already with this code and these options")
+        return
+    recordings = fetch_recordings(options.work_dir, options.recordings)
+    planner = Planner(recordings, options.seed, options.scale)
+    items = planner.plan()
+    with atomic_folder(options.output_dir) as root:
+        results = render_all(items, recordings, root, options.num_jobs)
+        check(results)
+        write_lists(items, results, root)
+        write_sources(items, root / "sources.jsonl")
+        report = provenance(planner, recordings, items, results)
+        (root / "provenance.json").write_text(json.dumps(report, indent=1) + "\n")
+        files = sorted(path for path in root.rglob("*") if path.is_file())
+        listed = {str(path.relative_to(root)): (path.stat().st_size, sha256_file(path)) for path in files}
+        (root / "done.json").write_text(json.dumps({"digest": digest, "files": listed}, indent=0) + "\n")
+    print(
+        f"{options.output_dir}: {len(items):,} clips, {sum(report['hours'].values()):.2f} h of {report['recordings']}"
+    )
+
+
+if __name__ == "__main__":
+    main()

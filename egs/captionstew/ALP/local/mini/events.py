@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be heard in the embedded corpora: names, wordings, class labels, and the material of each event.
+
+Footsteps, knocking, typing and the like are rhythms played on wood and drum hits (as film sound is made), alarms,
+sirens and telephones are tunes on the same few synthetic tones: such classes differ in time, not in spectrum.
+Each event keeps its material in two sides, "train" and "heldout", that share no recording and no rendering.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .sources import Recordings
+from .speech import LANGUAGES
+
+SIDES = ("train", "heldout")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One kind of sound.
+
+    Attributes:
+        name: unique.
+        domain: sound, music or speech.
+        subjects: who or what sounds, several wordings.
+        verbs: (finite verb, -ing form), several wordings.
+        maker: how it is performed: recording, note, figure, drum, groove, hits, tone or voice (see `scenes.py`).
+        material: what the maker needs; for recordings their keys.
+        tag: class in FSD50K's spelling, empty for none.
+        alone: whether the material is on the training side only.
+    """
+
+    name: str
+    domain: str
+    subjects: tuple[str, ...]
+    verbs: tuple[tuple[str, str], ...]
+    maker: str
+    material: tuple
+    tag: str = ""
+    alone: bool = False
+
+
+def side_of(keys: tuple[str, ...], side: str) -> tuple[str, ...]:
+    """The recordings of a side: of three the second is held out."""
+    return tuple(key for index, key in enumerate(keys) if (index % 3 == 1) == (side == "heldout"))
+
+
+def _event(name: str, domain: str, words: str, maker: str, material: tuple, tag: str = "") -> Event:
+    """`words` are `subject|subject; verb/verbing|verb/verbing`."""
+    subjects, verbs = words.split("; ")
+    forms = tuple((verb.split("/")[0], verb.split("/")[1]) for verb in verbs.split("|"))
+    return Event(name, domain, tuple(subjects.split("|")), forms, maker, material, tag)
+
+
+# tag: (words, recordings). T tuxpaint, S scratch, P sonicpi; every second of three is held out.
+_RECORDED = """
+dog|Bark|a dog|one dog; barks/barking|woofs/woofing|
+  T:animals/mammals/dogs/dog.ogg S:Animal/Dog2.wav S:Animal/Dog1.wav
+cat|Meow|a cat|a house cat; meows/meowing|mews/mewing|
+  S:Animal/Kitten.wav S:Animal/Meow.wav S:Animal/Cat.mp3 T:seasonal/halloween/blackcat.ogg
+songbird|Bird|a bird|a small bird; sings/singing|chirps/chirping|
+  T:animals/birds/blackbird.ogg T:animals/birds/lark.ogg S:Animal/Bird.wav T:animals/birds/quetzal.ogg
+rooster|Bird|a rooster|a cock; crows/crowing|S:Animal/Rooster.wav T:animals/birds/rooster.ogg
+duck|Bird|a duck; quacks/quacking|T:animals/birds/duck.ogg S:Animal/Duck.wav T:animals/birds/drake.ogg
+goose|Bird|a goose; honks/honking|T:animals/birds/gander.ogg S:Animal/Goose.wav
+owl|Bird|an owl; hoots/hooting|T:animals/birds/owl.ogg S:Animal/Owl.wav
+crow|Bird|a crow; caws/cawing|T:animals/birds/crow.ogg P:misc_crow.flac
+seabird|Bird|a large bird|a wild bird; screeches/screeching|calls/calling|
+  T:animals/birds/seagull.ogg T:animals/birds/vulture.ogg T:animals/birds/tucan.ogg
+  T:animals/birds/penguin.ogg
+cricket|Insect|a cricket; chirps/chirping|
+  S:Animal/Crickets.wav T:animals/insects/grasshopper.ogg S:Animal/Cricket.wav
+bee|Insect|an insect|a flying insect; buzzes/buzzing|
+  T:animals/insects/bee.ogg T:animals/insects/hornet.ogg T:animals/insects/mosquito.ogg
+horse||a horse; neighs/neighing|whinnies/whinnying|T:animals/mammals/equines/horse.ogg S:Animal/Horse.wav
+sea lion||a sea lion; barks/barking|S:Animal/SeaLion.mp3 T:animals/mammals/aquatic/sea_lion.ogg
+sheep||a sheep; bleats/bleating|
+  T:animals/mammals/bovines/sheep.ogg T:animals/mammals/bovines/sheep_lamb.ogg
+  T:animals/mammals/bovines/goat.ogg
+cow||a cow; moos/mooing|
+  T:animals/mammals/bovines/cow.ogg T:animals/mammals/bovines/cow_white.ogg T:animals/mammals/bovines/bull.ogg
+pig||a pig; grunts/grunting|oinks/oinking|
+  T:animals/mammals/pig.ogg T:animals/mammals/pig_golden.ogg T:animals/mammals/pig_golden2.ogg
+big cat||a big cat|a wild beast; roars/roaring|growls/growling|
+  T:animals/mammals/cats/tiger.ogg T:animals/mammals/cats/lion.ogg T:animals/mammals/bears/bear.ogg
+ape||an ape|a monkey; screams/screaming|cries/crying|
+  T:animals/mammals/apes/chimp.ogg T:animals/mammals/apes/gorilla.ogg
+whale||a whale; sings/singing|calls/calling|
+  T:animals/mammals/aquatic/whale.ogg T:animals/mammals/aquatic/orca.ogg T:animals/mammals/aquatic/dolphin.ogg
+wolf||a wolf; howls/howling|S:Animal/WolfHowl.wav
+frog||a frog; croaks/croaking|T:animals/amphibians/frog.ogg
+donkey||a donkey; brays/braying|T:animals/mammals/equines/donkey.ogg
+elephant||an elephant; trumpets/trumpeting|T:animals/mammals/elephant.ogg
+gallop||a horse; gallops/galloping|S:Animal/HorseGallop.wav
+cough||a person|someone; coughs/coughing|S:Human/Cough-female.wav S:Human/Cough-male.wav
+sneeze||a person|someone; sneezes/sneezing|S:Human/Sneeze-male.wav S:Human/Sneeze-female.wav
+laugh|Laughter|a person|someone; laughs/laughing|
+  S:Human/Laugh-male2.wav S:Human/Laugh-male1.wav S:Human/Laugh-female.wav S:Human/Laugh-male3.mp3
+scream||a person|someone; screams/screaming|
+  S:Human/Scream-male1.wav S:Human/Scream-female.wav S:Human/Scream-male2.mp3
+baby||a baby; cries/crying|S:Human/BabyCry.mp3
+party||a crowd|many people; talk/talking|chatter/chattering|S:Human/PartyNoise.wav
+singer|Singing|a singer|a person; sings/singing|
+  S:Vocals/Singer1.wav S:Vocals/Singer2.wav S:Vocals/Oooo-badada.mp3 S:Vocals/Doy-doy-doy.mp3
+  S:Vocals/Sing-me-a-song.mp3
+bell||a bell; rings/ringing|tolls/tolling|S:Effects/BellToll.wav P:perc_bell.flac P:perc_bell2.flac
+door||a door; slams/slamming|closes/closing|S:Effects/DoorClose.mp3 P:perc_door.flac
+creak||a door; creaks/creaking|S:Effects/DoorCreak.wav
+car||a vehicle|a motor vehicle; passes by/passing by|drives past/driving past|
+  S:Effects/CarPassing.wav S:Effects/MotorcyclePassing.wav
+water||water; bubbles/bubbling|splashes/splashing|
+  S:Effects/Bubbles.wav S:Effects/WaterRunning.mp3 S:Effects/Ripples.wav
+laser||a laser|a toy laser; zaps/zapping|S:Electronic/Zoop.wav S:Electronic/Laser1.wav S:Electronic/Laser2.wav
+beeps||a computer|a machine; beeps/beeping|
+  S:Electronic/ComputerBeeps1.wav S:Electronic/ComputerBeeps2.wav P:elec_blip.flac P:elec_ping.flac
+robot||a robot; chatters/chattering|warbles/warbling|
+  P:mehackit_robot1.flac P:mehackit_robot2.flac P:mehackit_robot3.flac P:mehackit_robot4.flac
+  P:mehackit_robot5.flac P:mehackit_robot6.flac P:glitch_robot1.flac
+record||a vinyl record|a turntable; is scratched/being scratched|
+  P:vinyl_backspin.flac P:vinyl_scratch.flac P:vinyl_rewind.flac
+whoosh||something|an object; whooshes by/whooshing by|swishes past/swishing past|
+  P:ambi_swoosh.flac P:perc_swoosh.flac P:ambi_dark_woosh.flac
+gong||a gong; resounds/resounding|S:Percussion/Gong.wav
+thunder||thunder; rumbles/rumbling|T:naturalforces/lightningbolt.ogg
+toilet||a toilet; flushes/flushing|T:household/toilet.ogg
+saw||a saw; cuts wood/cutting wood|T:household/tools/saw.ogg
+vacuum||a vacuum cleaner; hums/humming|T:household/vacuum_cleaner.ogg
+sewing||a sewing machine; whirs/whirring|S:Effects/SewingMachine.mp3
+firetruck||a fire truck; sounds its siren/sounding its siren|T:vehicles/emergency/firetruck.ogg
+"""
+
+# General MIDI programs that play figures: program, lowest and highest key, tag, subject
+_INSTRUMENTS = """
+0 40 84 Piano a piano
+3 40 84 Piano a honky-tonk piano
+4 40 80 - an electric piano
+6 40 80 - a harpsichord
+8 60 96 - a celesta
+9 72 100 - a glockenspiel
+10 60 92 - a music box
+11 52 86 - a vibraphone
+12 48 84 Marimba_and_xylophone a marimba
+13 65 96 Marimba_and_xylophone a xylophone
+14 55 80 - tubular bells
+15 50 80 - a dulcimer
+16 44 84 Organ an electric organ
+19 44 84 Organ a church organ
+21 50 84 - an accordion
+22 60 88 - a harmonica
+24 42 78 Acoustic_guitar a nylon-string guitar
+25 42 78 Acoustic_guitar a steel-string guitar
+26 42 76 - a jazz guitar
+30 42 72 - a distorted electric guitar
+32 30 54 - an upright bass
+36 30 54 - a slap bass
+38 30 56 - a synthetic bass
+40 56 92 Bowed_string_instrument a violin
+42 38 72 Bowed_string_instrument a cello
+45 50 84 - plucked strings
+46 44 92 Harp a harp
+47 38 56 - timpani drums
+48 44 88 Bowed_string_instrument a string orchestra
+52 48 76 Singing a choir
+53 48 76 Singing a voice
+56 56 84 Trumpet a trumpet
+57 40 70 - a trombone
+58 30 56 - a tuba
+59 56 84 Trumpet a muted trumpet
+60 44 76 - a french horn
+64 56 86 - a soprano saxophone
+66 46 76 - a tenor saxophone
+68 60 88 - an oboe
+70 36 66 - a bassoon
+71 52 88 - a clarinet
+73 62 96 - a flute
+74 64 92 - a recorder
+75 60 92 - a pan flute
+78 52 78 - a whistle
+80 48 84 - a square-wave synthesizer
+81 48 84 - a sawtooth synthesizer
+89 48 80 - a soft synthesizer pad
+104 46 78 - a sitar
+105 48 80 - a banjo
+107 50 84 - a koto
+108 56 84 - a kalimba
+109 56 80 - bagpipes
+114 52 84 - a steel drum
+"""
+
+# effects that are one note of a program
+_NOTES = """
+waves||122|the sea|the ocean; washes ashore/washing ashore|rolls in/rolling in
+birdsong|Bird|123|birds|a flock of birds; tweet/tweeting|twitter/twittering
+telephone||124|a telephone|an old telephone; rings/ringing
+helicopter|Aircraft|125|a helicopter; flies overhead/flying overhead|hovers/hovering
+applause|Applause|126|an audience|a crowd; applauds/applauding
+gunshot|Gunshot_and_gunfire|127|a gun; fires/firing|shoots/shooting
+"""
+
+# drums: kit key, tag, subject; recordings of sonic-pi that are the same drum
+_DRUMS = """
+36 Bass_drum a bass drum|
+  P:bd_haus.flac P:bd_klub.flac P:bd_pure.flac P:bd_808.flac P:bd_tek.flac P:bd_fat.flac P:bd_gas.flac
+38 Snare_drum a snare drum|
+  P:sn_dub.flac P:sn_generic.flac P:sn_dolf.flac P:elec_snare.flac P:drum_snare_hard.flac P:elec_hi_snare.flac
+42 Hi-hat a hi-hat|P:drum_cymbal_closed.flac P:drum_cymbal_pedal.flac
+45 - a tom-tom|P:drum_tom_lo_hard.flac P:drum_tom_mid_hard.flac P:drum_tom_hi_hard.flac
+49 - a crash cymbal|P:drum_cymbal_hard.flac P:drum_splash_hard.flac S:Percussion/CymbalCrash.wav
+54 - a tambourine|
+56 - a cowbell|P:drum_cowbell.flac
+63 Tabla a hand drum|
+  P:tabla_ghe2.flac P:tabla_ghe4.flac P:tabla_na.flac P:tabla_tun1.flac P:tabla_tas1.flac P:tabla_dhec.flac
+70 - maracas|
+81 - a triangle|P:elec_triangle.flac
+"""
+
+# rhythms on wood and drum hits, and tunes on synthetic tones: rhythm, tag, words
+_HITS = """
+knock|Knock|someone|a hand; knocks on a door/knocking on a door|raps on a door/rapping on a door
+clock|Tick-tock|a clock; ticks/ticking|goes tick-tock/going tick-tock
+typing|Typing|someone|a person; types on a keyboard/typing on a keyboard
+walk|Walk_and_footsteps|a person|someone; walks/walking|takes slow steps/taking slow steps
+run|Run|a person|someone; runs/running|hurries along/hurrying along
+clap|Clapping|someone|a person; claps/clapping|claps hands/clapping hands
+"""
+_TONES = """
+alarm|Alarm|an alarm|an alarm clock; beeps/beeping
+siren|Siren|a siren; wails/wailing|rises and falls/rising and falling
+ringtone|Ringtone|a phone|an electronic telephone; rings/ringing
+"""
+
+# tag -> (AudioSet display names, parents in FSD50K); the second list keeps only parents of several tags
+TAGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "Male_speech_and_man_speaking": (("Male speech, man speaking", "Speech"), ("Speech", "Human_voice")),
+    "Female_speech_and_woman_speaking": (("Female speech, woman speaking", "Speech"), ("Speech", "Human_voice")),
+    "Singing": (("Singing",), ("Human_voice",)),
+    "Laughter": (("Laughter",), ("Human_voice",)),
+    "Bark": (("Bark", "Animal"), ("Domestic_animals_and_pets", "Animal")),
+    "Meow": (("Meow", "Animal"), ("Domestic_animals_and_pets", "Animal")),
+    "Bird": (("Bird", "Animal"), ("Wild_animals", "Animal")),
+    "Insect": (("Insect", "Animal"), ("Wild_animals", "Animal")),
+    "Alarm": (("Alarm",), ()),
+    "Siren": (("Siren",), ("Alarm",)),
+    "Ringtone": (("Ringtone",), ("Alarm",)),
+    "Knock": (("Knock",), ()),
+    "Tick-tock": (("Tick-tock",), ()),
+    "Typing": (("Typing",), ()),
+    "Walk_and_footsteps": (("Walk, footsteps",), ()),
+    "Run": (("Run",), ()),
+    "Clapping": (("Clapping",), ()),
+    "Piano": (("Piano", "Music"), ("Musical_instrument", "Music")),
+    "Acoustic_guitar": (("Acoustic guitar", "Music"), ("Musical_instrument", "Music")),
+    "Trumpet": (("Trumpet", "Music"), ("Musical_instrument", "Music")),
+    "Bowed_string_instrument": (("Bowed string instrument", "Music"), ("Musical_instrument", "Music")),
+    "Marimba_and_xylophone": (("Marimba, xylophone", "Music"), ("Musical_instrument", "Music")),
+    "Organ": (("Organ", "Music"), ()),
+    "Harp": (("Harp", "Music"), ()),
+    "Snare_drum": (("Snare drum", "Music"), ()),
+    "Bass_drum": (("Bass drum", "Music"), ()),
+    "Hi-hat": (("Hi-hat", "Music"), ()),
+    "Tabla": (("Tabla", "Music"), ()),
+    "Aircraft": (("Helicopter",), ()),
+    "Applause": (("Applause",), ()),
+    "Gunshot_and_gunfire": (("Gunshot, gunfire",), ()),
+}
+# the tags that FSD50K's miniature is asked for; the others are AudioSet's only
+FSD50K_TAGS = tuple(TAGS)[:22]
+MIDS = {
+    "Male speech, man speaking": "/m/05zppz", "Female speech, woman speaking": "/m/02zsn", "Speech": "/m/09x0r",
+    "Singing": "/m/015lz1", "Laughter": "/m/01j3sz", "Bark": "/m/05tny_", "Meow": "/m/07qrkrw", "Bird": "/m/015p6",
+    "Insect": "/m/03vt0", "Animal": "/m/0jbk", "Alarm": "/m/07pp_mv", "Siren": "/m/03kmc9", "Ringtone": "/m/01hnzm",
+    "Knock": "/m/07r4wb8", "Tick-tock": "/m/07qjznl", "Typing": "/m/0316dw", "Walk, footsteps": "/m/07pbtc8",
+    "Run": "/m/06h7j", "Clapping": "/m/0l15bq", "Piano": "/m/05r5c", "Acoustic guitar": "/m/042v_gx",
+    "Trumpet": "/m/07gql", "Bowed string instrument": "/m/0l14_3", "Marimba, xylophone": "/m/0dwsp",
+    "Organ": "/m/013y1f", "Harp": "/m/03m5k", "Snare drum": "/m/06rvn", "Bass drum": "/m/0bm02", "Hi-hat": "/m/03qtq",
+    "Tabla": "/m/01p970", "Helicopter": "/m/09ct_", "Applause": "/m/028ght", "Gunshot, gunfire": "/m/032s66",
+    "Music": "/m/04rlf", "Sound effect": "/m/0c1dj", "Human_voice": "/m/09l8g", "Musical_instrument": "/m/04szw",
+    "Wild_animals": "/m/01280g", "Domestic_animals_and_pets": "/m/068hy",
+}  # fmt: skip
+_PREFIX = {"T": "tuxpaint", "S": "scratch", "P": "sonicpi"}
+
+
+def mid_of(name: str) -> str:
+    """MID of an AudioSet display name or FSD50K class."""
+    return MIDS.get(name) or MIDS[TAGS[name][0][0]]
+
+
+def _lines(table: str) -> list[str]:
+    """Rows of a table; an indented line continues the one before."""
+    return table.replace("\n  ", " ").strip().splitlines()
+
+
+def _keys(text: str, recordings: Recordings) -> tuple[str, ...]:
+    pairs = (key.split(":", 1) for key in text.split())
+    return tuple(key for key in (f"{_PREFIX[p]}:{name}" for p, name in pairs) if recordings.has(key))
+
+
+def build_catalogue(recordings: Recordings) -> list[Event]:
+    """All events that the material at hand can make.
+
+    Args:
+        recordings: real ones; without them the engines' events remain.
+
+    Returns:
+        Events in a fixed order. `alone` is set where nothing is held out.
+    """
+    events = []
+    for line in _lines(_RECORDED):
+        name, tag, rest = line.split("|", 2)
+        words, _, files = rest.rpartition("|")
+        if keys := _keys(files, recordings):
+            event = _event(name, "sound", words, "recording", keys, tag)
+            events.append(Event(**{**vars(event), "alone": not side_of(keys, "heldout")}))
+    for line in _lines(_INSTRUMENTS):
+        program, low, high, tag, subject = line.split(maxsplit=4)
+        material = (int(program), int(low), int(high))
+        verb = "sings/singing" if tag == "Singing" else "plays/playing"
+        if subject.endswith("s") and not subject.startswith("a "):
+            verb = "play/playing"
+        events.append(_event(subject, "music", f"{subject}; {verb}", "figure", material, tag.strip("-")))
+    for line in _lines(_NOTES):
+        name, tag, program, words = line.split("|", 3)
+        events.append(_event(name, "sound", words, "note", (int(program),), tag))
+    for line in _lines(_DRUMS):
+        head, _, files = line.partition("|")
+        key, tag, subject = head.split(maxsplit=2)
+        verb = "shake/shaking" if subject == "maracas" else "is played/being played|beats/beating"
+        material = (int(key), _keys(files, recordings))
+        events.append(_event(subject, "music", f"{subject}; {verb}", "drum", material, tag.strip("-")))
+    events.append(_event("drum kit", "music", "a drum kit|a drummer; plays a beat/playing a beat", "groove", ()))
+    for maker, table in (("hits", _HITS), ("tone", _TONES)):
+        for line in _lines(table):
+            name, tag, words = line.split("|", 2)
+            events.append(_event(name, "sound", words, maker, (name,), tag))
+    for language in LANGUAGES:
+        for sex, tag, who in (
+            ("male", "Male_speech_and_man_speaking", "a man|a male voice"),
+            ("female", "Female_speech_and_woman_speaking", "a woman|a female voice"),
+        ):
+            words = f"{who}; speaks/speaking|talks/talking"
+            events.append(_event(f"{sex} {language}", "speech", words, "voice", (language, sex), tag))
+    return events

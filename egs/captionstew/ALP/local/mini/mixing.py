@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a scene to samples: render the layers, place them, add room, noise and microphone, set the level."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.signal import fftconvolve, resample_poly
+
+from .music import Phrase, play
+from .scenes import EQUALISER_BANDS, Layer, Scene, Sound
+from .sources import SAMPLE_RATE, Recordings, load_recording, trim
+from .speech import Utterance, speak
+
+LAYER_SECONDS = 2.6  # of one recording
+SOUND_SECONDS = 3.4
+BACKGROUND_DB = -14.0
+FRAME = 400
+
+
+def render(scene: Scene, key: str, recordings: Recordings) -> np.ndarray:
+    """Render a scene.
+
+    Args:
+        scene: what to render.
+        key: of the clip; seeds noise and room.
+        recordings: where the recordings are.
+
+    Returns:
+        (samples,) float32 mono at 16 kHz; the loudest sample is at `scene.peak_db`.
+    """
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    sounds = [level(render_sound(sound, recordings)) for sound in scene.sounds]
+    mix = arrange(sounds, scene)
+    if scene.seconds:
+        mix = np.tile(mix, int(np.ceil(scene.seconds * SAMPLE_RATE / len(mix))))
+    if scene.reverberation:
+        mix = fftconvolve(mix, room(scene.reverberation, rng))
+    before, after = (round(margin * SAMPLE_RATE) for margin in scene.margins)
+    mix = np.pad(mix, (before, after))
+    mix = mix + coloured_noise(len(mix), scene.noise_slope, rng) * 10 ** (scene.noise_db / 20)
+    mix = equalise(mix, scene.equaliser)
+    return (mix * (10 ** (scene.peak_db / 20) / np.abs(mix).max())).astype(np.float32)
+
+
+def render_sound(sound: Sound, recordings: Recordings) -> np.ndarray:
+    """All layers of one sound at their times; (samples,) float32."""
+    placed = [(part, onset) for layer in sound.layers for part, onset in _placed(layer, recordings)]
+    out = np.zeros(max(onset + len(part) for part, onset in placed), np.float32)
+    for part, onset in placed:
+        out[onset : onset + len(part)] += part
+    return fade(out[: round(SOUND_SECONDS * SAMPLE_RATE)])
+
+
+def _placed(layer: Layer, recordings: Recordings) -> list[tuple[np.ndarray, int]]:
+    if isinstance(layer.part, Phrase):
+        samples = play(layer.part)
+    elif isinstance(layer.part, Utterance):
+        samples = speak(layer.part)
+    else:
+        samples = fade(load_recording(recordings.path(layer.part))[: round(LAYER_SECONDS * SAMPLE_RATE)])
+    samples = trim(samples)
+    if layer.speed != 1.0:
+        times = np.arange(0, len(samples) - 1, layer.speed)
+        samples = np.interp(times, np.arange(len(samples)), samples).astype(np.float32)
+    return [(samples, round(onset * SAMPLE_RATE)) for onset in layer.onsets]
+
+
+def fade(samples: np.ndarray, length: int = 240) -> np.ndarray:
+    """Fade out the last samples, so that a cut does not click."""
+    length = min(length, len(samples))
+    out = samples.copy()
+    out[len(out) - length :] *= np.linspace(1, 0, length, dtype=np.float32)
+    return out
+
+
+def level(samples: np.ndarray) -> np.ndarray:
+    """Scale to unit RMS over the frames within 20 dB of the loudest."""
+    usable = samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME) if len(samples) >= FRAME else samples[None]
+    power = (usable.astype(np.float64) ** 2).mean(axis=1)
+    active = power[power >= power.max(initial=0.0) * 0.01]
+    rms = float(np.sqrt(active.mean())) if active.size else 0.0
+    if rms <= 0.0:
+        raise ValueError("a sound without samples")
+    return samples / rms
+
+
+def arrange(sounds: list[np.ndarray], scene: Scene) -> np.ndarray:
+    """Place the sounds one after the other, or all at once; (samples,) float64."""
+    starts = [0] * len(sounds)
+    if scene.arrangement == "sequence":
+        for index in range(1, len(sounds)):
+            starts[index] = starts[index - 1] + len(sounds[index - 1]) + round(scene.gaps[index] * SAMPLE_RATE)
+    longest = max(len(sound) for sound in sounds)
+    mix = np.zeros(max(start + len(sound) for start, sound in zip(starts, sounds, strict=True)))
+    for index, (start, sound) in enumerate(zip(starts, sounds, strict=True)):
+        gain = 1.0
+        if scene.arrangement == "background" and index:
+            gain, sound = 10 ** (BACKGROUND_DB / 20), np.resize(sound, longest)
+        mix[start : start + len(sound)] += gain * sound
+    return mix
+
+
+def room(seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """Impulse response: the direct sound, then noise that decays by 60 dB in `seconds`."""
+    time = np.arange(round(min(seconds, 1.2) * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    response = tail * (0.5 / np.sqrt((tail**2).sum()))
+    response[0] = 1.0
+    return response
+
+
+def _gains(frequencies: np.ndarray, bands: tuple[float, ...], decibels: tuple[float, ...]) -> np.ndarray:
+    return 10 ** (np.interp(np.log(np.maximum(frequencies, 20.0)), np.log(bands), decibels) / 20)
+
+
+def equalise(samples: np.ndarray, decibels: tuple[float, ...]) -> np.ndarray:
+    """Apply gains that run linearly, in dB over log frequency, between EQUALISER_BANDS."""
+    size = next_fast_len(len(samples), real=True)
+    gains = _gains(rfftfreq(size, 1 / SAMPLE_RATE), EQUALISER_BANDS, decibels)
+    return irfft(rfft(samples, size) * gains, size)[: len(samples)]
+
+
+def coloured_noise(count: int, slope: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise of unit RMS whose spectrum falls by `-slope` dB for each octave above 100 Hz."""
+    size = next_fast_len(count, real=True)
+    frequencies = rfftfreq(size, 1 / SAMPLE_RATE)
+    gains = 10 ** (slope * np.log2(np.maximum(frequencies, 100.0) / 100.0) / 20)
+    noise = irfft(rfft(rng.standard_normal(size)) * gains, size)[:count]
+    return noise / np.sqrt((noise**2).mean())
+
+
+def write_audio(samples: np.ndarray, path: Path, rate: int, channels: int) -> None:
+    """Write 16-bit wav or flac, by the suffix.
+
+    Args:
+        samples: (samples,) at 16 kHz.
+        path: where; folders are made.
+        rate: sampling rate of the file.
+        channels: 1, or 2 with the sound a little to one side.
+    """
+    if rate != SAMPLE_RATE:
+        samples = np.clip(resample_poly(samples, rate // 100, SAMPLE_RATE // 100), -1.0, 1.0)
+    if channels == 2:
+        samples = np.stack([samples, 0.7 * samples], axis=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, subtype="PCM_16")

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawing what happens in a clip: how an event is performed, and which performances make up a scene.
+
+Everything here is decided before anything is rendered, so that captions, labels and sources are known and the
+rendering (`mixing.py`) is a pure function of the scene.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from .events import Event, side_of
+from .music import DRUM_BANK, Note, Phrase
+from .sources import Recordings
+from .speech import LANGUAGES, REAL_SPEAKERS, VARIANTS, Utterance, number_text
+
+EQUALISER_BANDS = (60.0, 250.0, 700.0, 1800.0, 4000.0, 8000.0)
+FAST, SLOW = ("quickly", "at a fast tempo", "rapidly"), ("slowly", "at a slow tempo", "unhurriedly")
+# (bank, program or kit, keys) of the hits that rhythms are played on: wood block, toms, sticks
+HITS = ((0, 115, (50, 84)), (0, 117, (45, 66)), (0, 116, (50, 70)), (0, 118, (50, 70)))
+TONES = (80, 81, 79, 82, 16)
+KITS = {"train": (0, 16, 25, 32), "heldout": (8, 24, 40, 48)}
+FIGURES = {
+    "rising": ("a rising scale", "notes that climb", "an upward run"),
+    "falling": ("a falling scale", "notes that descend", "a downward run"),
+    "repeated": ("the same note over and over", "one repeated note", "a single pitch again and again"),
+    "leaping": ("two alternating notes", "notes that jump up and down", "a low and a high note in turn"),
+    "chord": ("a held chord", "a sustained chord", "several notes at once"),
+    "long": ("one long note", "a single sustained note", "one held tone"),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One piece of sound and when it is heard.
+
+    Attributes:
+        part: key of a recording, a phrase or an utterance.
+        onsets: seconds, one for each time it is heard.
+        speed: playing speed; also moves the pitch.
+    """
+
+    part: str | Phrase | Utterance
+    onsets: tuple[float, ...] = (0.0,)
+    speed: float = 1.0
+
+    @property
+    def sources(self) -> list[str]:
+        """What no other side may use."""
+        if isinstance(self.part, str):
+            return [self.part]
+        return self.part.sources if isinstance(self.part, Phrase) else [self.part.source]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """An event as it is performed once; `manner` has wordings of how, each of them true."""
+
+    event: Event
+    layers: tuple[Layer, ...]
+    manner: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is heard in a clip and how it was recorded.
+
+    Attributes:
+        sounds: in order of appearance; in a background scene the second is the background.
+        arrangement: single, sequence, together or background.
+        peak_db: level of the loudest sample, dB of full scale.
+        noise_db: steady noise relative to the sounds.
+        noise_slope: of the noise, dB for each octave.
+        reverberation: seconds to -60 dB, 0 for none.
+        equaliser: gains at EQUALISER_BANDS, dB.
+        margins: seconds before and after the sounds.
+        gaps: seconds between the sounds of a sequence.
+        seconds: repeat the scene up to this length, 0 for once.
+    """
+
+    sounds: tuple[Sound, ...]
+    arrangement: str
+    peak_db: float
+    noise_db: float
+    noise_slope: float
+    reverberation: float
+    equaliser: tuple[float, ...]
+    margins: tuple[float, float]
+    gaps: tuple[float, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def sources(self) -> list[str]:
+        """All recordings and renderings in the scene."""
+        return sorted({source for sound in self.sounds for layer in sound.layers for source in layer.sources})
+
+    @property
+    def tags(self) -> list[str]:
+        """Classes of the events, without doubles."""
+        return list(dict.fromkeys(sound.event.tag for sound in self.sounds if sound.event.tag))
+
+
+def pick(rng: np.random.Generator, items: tuple | list) -> object:
+    """One of the items."""
+    return items[int(rng.integers(len(items)))]
+
+
+def key_on_side(rng: np.random.Generator, low: int, high: int, side: str) -> int:
+    """A MIDI key of the side: even for training, odd for held-out."""
+    return int(rng.integers(low, high)) // 2 * 2 + (side == "heldout")
+
+
+# ---- performances ---------------------------------------------------------------------------------------------------
+
+
+def _recording(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
+    key = pick(rng, side_of(event.material, side))
+    times = int(pick(rng, (1, 1, 2, 3)))
+    speed = float(2 ** rng.uniform(-0.3, 0.3))
+    layer = Layer(key, tuple(np.cumsum([0.0, *rng.uniform(0.55, 0.8, times - 1)]).round(3).tolist()), round(speed, 3))
+    return Sound(event, (layer,), ("again and again", "repeatedly") if times == 3 else ("",))
+
+
+def _figure(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
+    program, low, high = event.material
+    name = pick(rng, tuple(FIGURES))
+    fast = bool(rng.random() < 0.5)
+    step = float(rng.uniform(0.11, 0.17) if fast else rng.uniform(0.4, 0.55))
+    count = int(rng.integers(7, 11) if fast else rng.integers(4, 6))
+    offsets = {
+        "rising": [2 * i for i in range(count)], "falling": [-2 * i for i in range(count)], "repeated": [0] * count,
+        "leaping": [8 * (i % 2) for i in range(count)], "chord": [0, 4, 8, 12], "long": [0],
+    }[name]  # fmt: skip
+    root = key_on_side(rng, low - min(offsets), max(low - min(offsets) + 2, high - max(offsets)), side)
+    velocity = int(rng.integers(75, 120))
+    held = name in ("chord", "long")
+    length = float(rng.uniform(1.2, 2.2)) if held else step * 0.95
+    notes = tuple(
+        Note(0.0 if held else round(i * step, 4), round(length, 4), root + offset, velocity)
+        for i, offset in enumerate(offsets)
+    )
+    tempo = ("",) if held else tuple(f" {word}" for word in (FAST if fast else SLOW))
+    manner = tuple(f"{figure}{word}" for figure in FIGURES[name] for word in tempo)
+    return Sound(event, (Layer(Phrase(0, program, notes)),), manner)
+
+
+def _note(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
+    note = Note(0.0, round(float(rng.uniform(1.5, 2.8)), 3), key_on_side(rng, 52, 70, side), int(rng.integers(90, 125)))
+    return Sound(event, (Layer(Phrase(0, event.material[0], (note,))),))
+
+
+def _hit(rng: np.random.Generator, side: str) -> tuple[Phrase, Phrase]:
+    bank, program, (low, high) = pick(rng, HITS)
+    key = key_on_side(rng, low, high, side)
+    velocity = int(rng.integers(85, 125))
+    return tuple(Phrase(bank, program, (Note(0.0, 0.15, key + step, velocity),)) for step in (0, 4))
+
+
+def _drum_hit(key: int, side: str, rng: np.random.Generator) -> Phrase:
+    velocity = int(rng.integers(40, 62)) * 2 + (side == "heldout")
+    return Phrase(DRUM_BANK, int(pick(rng, KITS[side])), (Note(0.0, 0.2, key, velocity),))
+
+
+def _drum(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
+    key, recordings = event.material
+    own = side_of(recordings, side)
+    part = pick(rng, own) if own and rng.random() < 0.5 else _drum_hit(key, side, rng)
+    fast = bool(rng.random() < 0.5)
+    step = float(rng.uniform(0.09, 0.15) if fast else rng.uniform(0.45, 0.65))
+    onsets = tuple(round(i * step, 4) for i in range(int(rng.integers(8, 16) if fast else rng.integers(3, 6))))
+    return Sound(event, (Layer(part, onsets, round(float(2 ** rng.uniform(-0.25, 0.25)), 3)),), FAST if fast else SLOW)
+
+
+def _groove(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
+    fast = bool(rng.random() < 0.5)
+    beat = float(rng.uniform(0.28, 0.36) if fast else rng.uniform(0.55, 0.7))
+    beats = 8 if fast else 4
+    patterns = ((36, range(0, 2 * beats, 4)), (38, range(2, 2 * beats, 4)), (42, range(2 * beats)))
+    layers = tuple(
+        Layer(_drum_hit(key, side, rng), tuple(round(i * beat / 2, 4) for i in grid)) for key, grid in patterns
+    )
+    return Sound(event, layers, FAST if fast else SLOW)
+
+
+def _hits(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
+    rhythm = event.material[0]
+    first, second = _hit(rng, side)
+    if rhythm == "clap":
+        first = _drum_hit(39, side, rng)
+    if rhythm == "typing":
+        onsets = np.cumsum(rng.gamma(1.2, 0.09, int(rng.integers(12, 24))) + 0.04)
+    elif rhythm == "knock":
+        groups = [start + np.arange(rng.integers(3, 5)) * rng.uniform(0.16, 0.22) for start in (0.0, 1.3)]
+        onsets = np.concatenate(groups[: int(rng.integers(1, 3))])
+    else:
+        period = {"clock": (0.24, 0.5), "walk": (0.52, 0.68), "run": (0.26, 0.33), "clap": (0.22, 0.4)}[rhythm]
+        step = rng.uniform(*period)
+        jitter = 0.0 if rhythm == "clock" else 0.02
+        onsets = np.arange(int(2.6 / step)) * step + rng.normal(0.0, jitter, int(2.6 / step))
+    times = tuple(np.maximum(onsets, 0.0).round(4).tolist())
+    speed = round(float(2 ** rng.uniform(-0.3, 0.3)), 3)
+    if rhythm == "clock":
+        return Sound(event, (Layer(first, times[::2], speed), Layer(second, times[1::2], speed)))
+    return Sound(event, (Layer(first, times, speed),))
+
+
+def _tone(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
+    program, key = int(pick(rng, TONES)), key_on_side(rng, 62, 82, side)
+    velocity = int(rng.integers(80, 120))
+    sweep = None
+    if event.name == "siren":
+        notes = [Note(0.0, round(float(rng.uniform(2.4, 3.2)), 3), key, velocity)]
+        sweep = (round(float(rng.uniform(3, 7)), 2), round(float(rng.uniform(0.4, 1.6)), 2))
+    elif event.name == "alarm":
+        period, length = float(rng.uniform(0.25, 0.5)), float(rng.uniform(0.4, 0.6))
+        notes = [Note(round(i * period, 4), round(period * length, 4), key, velocity) for i in range(int(2.6 / period))]
+    else:
+        step, other = float(rng.uniform(0.045, 0.07)), key + int(pick(rng, (-4, 4, 6)))
+        rings = [start + i * step for start in (0.0, 1.2) for i in range(14)]
+        notes = [Note(round(t, 4), step, (key, other)[i % 2], velocity) for i, t in enumerate(rings)]
+    return Sound(event, (Layer(Phrase(0, program, tuple(notes), sweep)),))
+
+
+def _voice(event: Event, side: str, rng: np.random.Generator, speech: dict) -> Sound:
+    language, sex = event.material
+    name = LANGUAGES[language]
+    real = speech.get((language, side), [])
+    if REAL_SPEAKERS.get(language) == sex and real and rng.random() < 0.6:
+        return Sound(event, (Layer(str(pick(rng, real))),), (f"in {name}", name))
+    rate = int(pick(rng, (115, 165, 165, 235)))
+    pitch = int(pick(rng, (30, 50, 50, 70)))
+    part = Utterance(language, str(pick(rng, VARIANTS[sex, side])), number_text(rng, side), rate, pitch)
+    pace = {115: tuple(f" {w}" for w in SLOW[::2]), 235: tuple(f" {w}" for w in FAST[::2])}.get(rate, ("",))
+    return Sound(event, (Layer(part),), tuple(f"{form}{word}" for form in (f"in {name}", name) for word in pace))
+
+
+MAKERS: dict[str, Callable[[Event, str, np.random.Generator, dict], Sound]] = {
+    "recording": _recording, "figure": _figure, "note": _note, "drum": _drum, "groove": _groove, "hits": _hits,
+    "tone": _tone, "voice": _voice,
+}  # fmt: skip
+
+
+# ---- scenes ---------------------------------------------------------------------------------------------------------
+
+
+def split_spoken(recordings: Recordings) -> dict[tuple[str, str], list[str]]:
+    """Spoken recordings by (language, pool): two of five train, one is held out, two are for speakers.
+
+    Files that begin with the same word (`cow`, `cow_white`) often hold the same take: they go to one pool.
+    """
+    pools = ("train", "heldout", "speaker", "speaker", "train")
+    spoken: dict[tuple[str, str], list[str]] = {}
+    for language in REAL_SPEAKERS:
+        for key in recordings.spoken(language):
+            word = re.split(r"[^A-Za-z]", PurePosixPath(key).name)[0].lower()
+            spoken.setdefault((language, pools[zlib.crc32(word.encode()) % len(pools)]), []).append(key)
+    return spoken
+
+
+def draw_scene(rng: np.random.Generator, events: list[Event], arrangement: str, side: str, speech: dict) -> Scene:
+    """Perform the events of a clip and choose how it is recorded.
+
+    Args:
+        rng: the clip's own.
+        events: what happens, in order.
+        arrangement: see `Scene`.
+        side: "train" or "heldout".
+        speech: spoken recordings by (language, pool).
+
+    Returns:
+        The scene.
+    """
+    sounds = tuple(MAKERS[event.maker](event, side, rng, speech) for event in events)
+    return record(rng, sounds, arrangement)
+
+
+def record(rng: np.random.Generator, sounds: tuple[Sound, ...], arrangement: str, noisy: float = 0.25) -> Scene:
+    """Choose room, noise, microphone and level for some sounds; `noisy` is the share of clips with audible noise."""
+    noise_db = rng.uniform(-14, -5) if rng.random() < noisy else rng.uniform(-45, -25)
+    reverberation = rng.uniform(0.9, 1.8) if rng.random() < 0.2 else rng.choice([0.0, rng.uniform(0.15, 0.35)])
+    return Scene(
+        sounds=sounds,
+        arrangement=arrangement,
+        peak_db=round(float(rng.uniform(-24, -2)), 2),
+        noise_db=round(float(noise_db), 2),
+        noise_slope=round(float(rng.uniform(-6, 1)), 2),
+        reverberation=round(float(reverberation), 3),
+        equaliser=tuple(rng.normal(0.0, 5.0, len(EQUALISER_BANDS)).round(2).tolist()),
+        margins=tuple(rng.uniform(0.05, 0.6, 2).round(3).tolist()),
+        gaps=tuple(rng.uniform(0.05, 0.3, len(sounds)).round(3).tolist()),
+    )

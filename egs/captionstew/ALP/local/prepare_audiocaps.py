@@ -1,0 +1,50 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""AudioCaps (version 1): ten-second YouTube clips with captions by crowd workers.
+
+Source:   https://github.com/cdjkim/audiocaps (lists), audio from YouTube or through the authors' form.
+Licence:  lists MIT, "academic purposes only"; the audio belongs to its uploaders.
+Layout:   <corpus-dir>/{train,val,test}.csv, or in dataset/ as in the repository, with the columns
+              audiocap_id,youtube_id,start_time,caption
+          audio anywhere below, named <id>, Y<id>, <id>_<start> or <id>_<start>_<end>; flac, wav, ogg, opus or mp3.
+Expected: 49,838 / 495 / 975 clips (train / valid / test) with 1 / 5 / 5 captions, one row for each caption.
+          About 46,000 of the training clips can still be found on YouTube.
+Ids:      yt:<id>:<start ms>; start_time is in seconds. All clips are from AudioSet's unbalanced training list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.captions import CaptionedAudio, clean_caption
+from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
+from icefall_alp.utils.errors import clean_exit
+
+COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
+SPLIT_OF_LIST = {"train": "train", "val": "valid", "test": "test"}
+
+
+def audiocaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
+    """Yield a clip for each row of the three lists."""
+    lists = root if (root / "train.csv").is_file() else root / "dataset"
+    audio = index_audio(find_audio(root), youtube_id)
+    for name, split in SPLIT_OF_LIST.items():
+        for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped):
+            with skipped.bad_row(where):
+                key = youtube(row["youtube_id"], row["start_time"])
+                yield CaptionedAudio(key, audio.get(row["youtube_id"]), split, (clean_caption(row["caption"]),))
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    args = preparation_parser(__doc__).parse_args()
+    skipped = SkipList()
+    write_manifests("audiocaps", audiocaps(args.corpus_dir, skipped), skipped, args)
+
+
+if __name__ == "__main__":
+    main()

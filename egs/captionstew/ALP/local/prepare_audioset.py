@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""AudioSet: ten seconds of two million videos, tagged with 527 classes.
+
+Source:   https://research.google.com/audioset/download.html (lists), audio from YouTube or a mirror of it.
+Licence:  labels CC BY 4.0; the audio belongs to its uploaders.
+Layout:   <corpus-dir>/{balanced_train,unbalanced_train,eval}_segments.csv: comment lines with #, then
+              YTID, start_seconds, end_seconds, "mid,mid"
+          <corpus-dir>/class_labels_indices.csv with index,mid,display_name
+          audio anywhere below, named Y<id>, <id>, <id>_<start> or <id>_<start>_<end>. One of the two training lists
+          may be absent.
+Expected: 22,160 + 2,041,789 segments (train), 20,371 (test), one segment for each video.
+Ids:      yt:<id>:<start ms>. Labels are display names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.captions import LabelledAudio
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
+from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
+from icefall_alp.utils.errors import clean_exit
+
+TRAIN_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv")
+COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
+
+
+def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
+    """Display name of each MID, in index order."""
+    rows = csv_rows(root / "class_labels_indices.csv", ("index", "mid", "display_name"), skipped)
+    return {row["mid"]: row["display_name"] for _, row in rows}
+
+
+def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
+    """Yield every segment with its labels."""
+    names = read_classes(root, skipped)
+    audio = index_audio(find_audio(root), youtube_id)
+    lists = [(path, "train") for path in existing_lists((root / name for name in TRAIN_LISTS), skipped)]
+    for path, split in [*lists, (root / "eval_segments.csv", "test")]:
+        for where, row in csv_rows(path, COLUMNS, skipped, has_header=False):
+            with skipped.bad_row(where):
+                mids = row["positive_labels"].split(",")
+                if unknown := [mid for mid in mids if mid not in names]:
+                    raise ValueError(f"label {unknown[0]!r} is not in class_labels_indices.csv")
+                labels = tuple(names[mid] for mid in mids)
+                yield LabelledAudio(youtube(row["ytid"], row["start_seconds"]), audio.get(row["ytid"]), split, labels)
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    args = preparation_parser(__doc__).parse_args()
+    skipped = SkipList()
+    write_manifests("audioset", audioset(args.corpus_dir, skipped), skipped, args)
+    write_classes(args.manifests_dir, "audioset", read_classes(args.corpus_dir, skipped).values())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Clotho 2.1: crops of 15-30 s from Freesound with five captions each.
+
+Source:   https://zenodo.org/records/4783391
+Licence:  Tampere University's terms (research, no commerce, attribution); each sound has its own Freesound licence.
+Layout:   <corpus-dir>/{development,validation,evaluation}/*.wav, and for each of the three beside them
+              clotho_captions_<split>.csv   file_name,caption_1,...,caption_5
+              clotho_metadata_<split>.csv   file_name,keywords,sound_id,...,start_end_samples,...  (ISO-8859-1)
+Expected: 3,839 / 1,045 / 1,045 clips (train / valid / test), five captions each.
+Ids:      fs:<sound_id>:<start ms>-<end ms> from the metadata (44.1 kHz samples), fs:<sound_id> where the samples
+          are not given, clotho:<split>/<file name> where the sound is "Not found". File names alone are not ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from icefall_alp.data import audio_keys
+from icefall_alp.data.captions import CaptionedAudio, clean_caption
+from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.manifests import preparation_parser, write_manifests
+from icefall_alp.utils.errors import clean_exit
+
+CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
+SPLIT_OF_FOLDER = {"development": "train", "validation": "valid", "evaluation": "test"}
+METADATA = ("file_name", "sound_id", "start_end_samples")
+
+
+def clotho_keys(root: Path, folder: str, skipped: SkipList) -> dict[str, str]:
+    """Keys by file name, as far as the metadata knows the sound."""
+    keys = {}
+    for where, row in csv_rows(root / f"clotho_metadata_{folder}.csv", METADATA, skipped, encoding="iso-8859-1"):
+        if row["sound_id"].strip().lower() not in ("", "not found"):
+            with skipped.bad_row(where):
+                keys[row["file_name"]] = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
+    return keys
+
+
+def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
+    """Yield each clip once for each of its captions."""
+    for folder, split in SPLIT_OF_FOLDER.items():
+        keys = clotho_keys(root, folder, skipped)
+        for where, row in csv_rows(root / f"clotho_captions_{folder}.csv", ("file_name", *CAPTIONS), skipped):
+            name = row["file_name"]
+            key = keys.get(name) or audio_keys.clotho(split, name or "unnamed")
+            for column in CAPTIONS:
+                with skipped.bad_row(f"{where} {column}"):
+                    yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    args = preparation_parser(__doc__).parse_args()
+    skipped = SkipList()
+    write_manifests("clotho", clotho(args.corpus_dir, skipped), skipped, args)
+
+
+if __name__ == "__main__":
+    main()

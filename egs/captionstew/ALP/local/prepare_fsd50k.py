@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""FSD50K: Freesound clips tagged by people with 200 classes of the AudioSet ontology.
+
+Source:   https://zenodo.org/records/4060432
+Licence:  CC BY 4.0; each clip has its own Creative Commons licence.
+Layout:   <corpus-dir>/FSD50K.dev_audio/<id>.wav, FSD50K.eval_audio/<id>.wav, and in FSD50K.ground_truth/
+              dev.csv         fname,labels,mids,split   (split is train or val)
+              eval.csv        fname,labels,mids
+              vocabulary.csv  index,label,mid           (no header)
+Expected: 36,796 / 4,170 / 10,231 clips (train / valid / test). The paper's 37,168 training clips are no official split.
+Ids:      fs:<fname>; fname is the Freesound id. Labels are already propagated to their parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from icefall_alp.data.audio_keys import freesound
+from icefall_alp.data.captions import LabelledAudio
+from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
+from icefall_alp.utils.errors import clean_exit
+
+COLUMNS = {"dev": ("fname", "labels", "mids", "split"), "eval": ("fname", "labels", "mids")}
+SPLIT_OF_VALUE = {"train": "train", "val": "valid", "test": "test"}
+
+
+def read_classes(root: Path, skipped: SkipList) -> list[str]:
+    """The class names in index order."""
+    path = root / "FSD50K.ground_truth/vocabulary.csv"
+    rows = csv_rows(path, ("index", "label", "mid"), skipped, has_header=False)
+    return [row["label"] for _, row in rows]
+
+
+def fsd50k(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
+    """Yield every clip with its labels."""
+    classes = set(read_classes(root, skipped))
+    for part, columns in COLUMNS.items():
+        audio = index_audio(find_audio(root, f"FSD50K.{part}_audio"), str)
+        for where, row in csv_rows(root / f"FSD50K.ground_truth/{part}.csv", columns, skipped):
+            with skipped.bad_row(where):
+                labels = tuple(row["labels"].split(","))
+                if unknown := [label for label in labels if label not in classes]:
+                    raise ValueError(f"label {unknown[0]!r} is not in vocabulary.csv")
+                value = row.get("split", "test")
+                if value not in SPLIT_OF_VALUE:
+                    raise ValueError(f"split {value!r} is neither train nor val")
+                yield LabelledAudio(freesound(row["fname"]), audio.get(row["fname"]), SPLIT_OF_VALUE[value], labels)
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    args = preparation_parser(__doc__).parse_args()
+    skipped = SkipList()
+    write_manifests("fsd50k", fsd50k(args.corpus_dir, skipped), skipped, args)
+    write_classes(args.manifests_dir, "fsd50k", read_classes(args.corpus_dir, skipped))
+
+
+if __name__ == "__main__":
+    main()

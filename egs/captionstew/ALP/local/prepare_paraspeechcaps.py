@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""ParaSpeechCaps: descriptions of speaking style for VoxCeleb, Expresso, EARS and Emilia.
+
+Source:   https://huggingface.co/datasets/ajd12342/paraspeechcaps (lists; each audio corpus has its own source)
+Licence:  lists CC BY-NC-SA 4.0; VoxCeleb CC BY 4.0, Expresso, EARS and Emilia CC BY-NC 4.0.
+Layout:   <corpus-dir>/[data/]{train_base,train_scaled,dev,holdout}*.jsonl or .parquet (this needs pyarrow), columns
+              source, relative_audio_path, text_description (list of captions), ...
+          audio at <corpus-dir>/<source>/<relative_audio_path>, source one of voxceleb, expresso, ears, emilia, or at
+          <corpus-dir>/<relative_audio_path> for a source without a folder. A list that is absent is noted.
+Expected: train_base 116,516 + train_scaled 924,651 (train), dev 11,967 (valid), holdout 14,756 (test).
+Ids:      vox:<speaker>/<YouTube id>/<utterance> (without _voicefixer), expresso:<stem>, ears:<speaker>/<stem>,
+          emilia:<stem>. The VoxCeleb files are denoised copies: the same key as VoxCeleb, another waveform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from icefall_alp.data import audio_keys
+from icefall_alp.data.captions import CaptionedAudio, clean_caption
+from icefall_alp.data.corpus_lists import SkipList, jsonl_rows, text_field
+from icefall_alp.data.manifests import preparation_parser, write_manifests
+from icefall_alp.utils.errors import UserError, clean_exit
+
+SPLIT_OF_LIST = {"train_base": "train", "train_scaled": "train", "dev": "valid", "holdout": "test"}
+COLUMNS = ["source", "relative_audio_path", "text_description"]
+KEY_OF_SOURCE: dict[str, Callable[[str], str]] = {
+    "voxceleb": audio_keys.voxceleb,
+    "expresso": audio_keys.expresso,
+    "ears": audio_keys.ears,
+    "emilia": audio_keys.emilia,
+}
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield file:row and row."""
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(f"{path}: reading parquet needs `pip install pyarrow`; or convert it to .jsonl") from error
+    batches = parquet.ParquetFile(path).iter_batches(columns=COLUMNS)
+    for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+        yield f"{path.name}:{number}", row
+
+
+def find_lists(root: Path, name: str) -> list[Path]:
+    """The files of one list, jsonl before parquet."""
+    for suffix in (".jsonl", ".parquet"):
+        if found := [path for folder in (root, root / "data") for path in sorted(folder.glob(f"{name}*{suffix}"))]:
+            return found
+    return []
+
+
+def captions_of_row(row: dict[str, Any]) -> list[str]:
+    """The texts of a row as they stand."""
+    texts = row.get("text_description")
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError("text_description is no list of captions")
+    return texts
+
+
+def paraspeechcaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
+    """Yield each clip once for each of its captions."""
+    lists = {name: find_lists(root, name) for name in SPLIT_OF_LIST}
+    if not any(lists.values()):
+        raise UserError(f"{root}: none of {', '.join(lists)} as .jsonl or .parquet; see the layout in --help")
+    folders = {source: f"{source}/" if (root / source).is_dir() else "" for source in KEY_OF_SOURCE}
+    for name in (name for name, paths in lists.items() if not paths):
+        skipped.add("no_list", "no such file", where=name)
+    for name, path in ((name, path) for name, paths in lists.items() for path in paths):
+        for where, row in jsonl_rows(path, skipped) if path.suffix == ".jsonl" else parquet_rows(path):
+            with skipped.bad_row(where):
+                source, relative = text_field(row, "source"), text_field(row, "relative_audio_path")
+                if source not in KEY_OF_SOURCE:
+                    raise ValueError(f"source {source!r} is none of {', '.join(KEY_OF_SOURCE)}")
+                key, audio = KEY_OF_SOURCE[source](relative), folders[source] + relative
+                for text in captions_of_row(row):
+                    with skipped.bad_row(where):
+                        yield CaptionedAudio(key, audio, SPLIT_OF_LIST[name], (clean_caption(text),))
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    args = preparation_parser(__doc__).parse_args()
+    skipped = SkipList()
+    write_manifests("paraspeechcaps", paraspeechcaps(args.corpus_dir, skipped), skipped, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""WavCaps: web sounds whose descriptions a language model rewrote into captions, in four parts.
+
+Source:   https://huggingface.co/datasets/cvssp/WavCaps
+Licence:  tagged CC BY 4.0, with the words "academic uses only"; each archive has its own terms.
+Layout:   <corpus-dir>/json_files/{AudioSet_SL/as,BBC_Sound_Effects/bbc,FreeSound/fsd,SoundBible/sb}_final.json, each
+              {"num_captions_per_audio": 1, "data": [{"id": ..., "caption": ..., "duration": ...}, ...]}
+          audio (32 kHz flac in the zips) under any folder named after its part, such as audio/FreeSound/<id>.flac or
+          FreeSound_flac/<id>.flac; numbers of two parts may be equal. A part that is absent is noted and left out.
+Expected: 108,317 + 31,201 + 262,300 + 1,232 = 403,050 clips, one caption each; many are longer than a minute.
+Ids:      AudioSet_SL "Yb0RFKhbpFJA.wav" is yt:<id>:<start ms>, the start looked up in AudioSet's segment lists
+          (--audioset-dir), yt:<id>:as where they are not at hand; bbc:<id>, fs:<number>, sb:<number>.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from icefall_alp.data import audio_keys
+from icefall_alp.data.captions import CaptionedAudio, clean_caption
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists, text_field
+from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
+from icefall_alp.utils.errors import UserError, clean_exit
+
+SEGMENT_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv", "eval_segments.csv")
+SEGMENT_COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
+LISTS = {"AudioSet_SL": "as", "BBC_Sound_Effects": "bbc", "FreeSound": "fsd", "SoundBible": "sb"}
+
+
+def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, str]:
+    """Start in seconds of the one segment that AudioSet has of each video."""
+    if audioset_dir is None:
+        return {}
+    lists = existing_lists((audioset_dir / name for name in SEGMENT_LISTS), skipped)
+    rows = (csv_rows(path, SEGMENT_COLUMNS, skipped, has_header=False) for path in lists)
+    return {row["ytid"]: row["start_seconds"] for part in rows for _, row in part}
+
+
+def audioset_key(starts: dict[str, str], name: str) -> str:
+    """Key of `Y<id>` or `Y<id>.wav`."""
+    video = audio_keys.youtube_id(name)
+    return audio_keys.youtube(video, starts.get(video))
+
+
+def read_rows(path: Path) -> list[dict[str, object]]:
+    """The rows of one part."""
+    try:
+        rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no JSON with a list `data`; download it again") from error
+    return rows
+
+
+def wavcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> Iterator[CaptionedAudio]:
+    """Yield the clips of all parts."""
+    key_of: dict[str, Callable[[str], str]] = {
+        "AudioSet_SL": partial(audioset_key, segment_starts(audioset_dir, skipped)),
+        "BBC_Sound_Effects": audio_keys.bbc,
+        "FreeSound": audio_keys.freesound,
+        "SoundBible": audio_keys.soundbible,
+    }
+    paths = find_audio(root)
+    lists = [root / "json_files" / part / f"{short}_final.json" for part, short in LISTS.items()]
+    for path in existing_lists(lists, skipped):
+        part = path.parent.name
+        mine = [p for p in paths if any(folder.startswith(part) for folder in PurePosixPath(p).parts[:-1])]
+        audio = index_audio(mine, str)
+        for number, row in enumerate(read_rows(path)):
+            with skipped.bad_row(f"{path.name}: data[{number}]"):
+                name = text_field(row, "id").removesuffix(".wav")
+                yield CaptionedAudio(
+                    key_of[part](name), audio.get(name), "train", (clean_caption(text_field(row, "caption")),)
+                )
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    parser = preparation_parser(__doc__)
+    parser.add_argument("--audioset-dir", type=Path, help="AudioSet's segment lists, for start times")
+    args = parser.parse_args()
+    skipped = SkipList()
+    write_manifests("wavcaps", wavcaps(args.corpus_dir, args.audioset_dir, skipped), skipped, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams of batches for one rank: endless for training, in fixed order for validation.
+
+The training stream is epoch 0, 1, 2, ... of the batch plan, one after the other; step s of W ranks reads its batches
+s W to (s + 1) W - 1, one per rank. So resuming at a step is arithmetic, and which batches a step reads depends neither
+on the loader's workers nor on what was read before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from icefall_alp.data.batch_plan import BatchPlan
+
+_PREFETCH = 4  # batches per worker
+Visit = tuple[int, np.ndarray]
+
+
+class TrainStream:
+    """Training batches of one rank.
+
+    Args:
+        dataset: takes (epoch, positions), gives a batch.
+        plan: the order of batches.
+        rank: of this process.
+        world_size: number of processes, each of which reads its own batch at every step.
+        num_workers: loader processes; 0 loads in this one.
+    """
+
+    def __init__(
+        self, dataset: Dataset, plan: BatchPlan, rank: int = 0, world_size: int = 1, num_workers: int = 0
+    ) -> None:
+        self.dataset = dataset
+        self.plan = plan
+        self.rank = rank
+        self.world_size = world_size
+        self.num_workers = num_workers
+
+    @property
+    def max_duration(self) -> float:
+        """Seconds of audio, with padding, that a batch holds at most."""
+        return self.plan.max_duration
+
+    def epoch_of(self, step: int) -> int:
+        """Epoch in which a step begins."""
+        return step * self.world_size // len(self.plan)
+
+    def iterate(self, start_step: int = 0) -> Iterator[Any]:
+        """Batches of steps `start_step`, `start_step + 1`, ... without end."""
+        return iter(_loader(self.dataset, _Visits(self, start_step), self.num_workers))
+
+
+class _Visits:
+    """What one rank reads from a step on."""
+
+    def __init__(self, stream: TrainStream, start_step: int) -> None:
+        self.stream = stream
+        self.start_step = start_step
+
+    def __iter__(self) -> Iterator[Visit]:
+        plan, world_size = self.stream.plan, self.stream.world_size
+        position = self.start_step * world_size + self.stream.rank
+        present = -1
+        while True:
+            epoch, place = divmod(position, len(plan))
+            if epoch != present:
+                present, batches = epoch, plan.epoch(epoch)
+            yield epoch, batches[place]
+            position += world_size
+
+
+class ValidBatches:
+    """Every clip once over all ranks, in an order that never changes; may be iterated again and again."""
+
+    def __init__(self, dataset: Dataset, visits: list[Visit], num_workers: int) -> None:
+        self._dataset, self._visits, self._num_workers = dataset, visits, num_workers
+
+    def __len__(self) -> int:
+        return len(self._visits)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(_loader(self._dataset, self._visits, self._num_workers))
+
+
+def valid_batches(
+    dataset: Dataset, max_duration: float, rank: int = 0, world_size: int = 1, num_workers: int = 0
+) -> ValidBatches:
+    """Validation batches of one rank.
+
+    Args:
+        dataset: with `durations`; takes (epoch, positions), gives a batch.
+        max_duration: seconds of audio, with padding, per batch.
+        rank: of this process.
+        world_size: number of processes.
+        num_workers: loader processes; 0 loads in this one.
+    """
+    # As many buckets as clips: sorted by duration, with next to no padding.
+    plan = BatchPlan(dataset.durations, max_duration, num_buckets=len(dataset), seed=0)
+    visits = [(0, indices) for indices in plan.epoch(0)[rank::world_size]]
+    return ValidBatches(dataset, visits, num_workers)
+
+
+def _loader(dataset: Dataset, visits: Iterable[Visit], num_workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        sampler=visits,
+        batch_size=None,
+        num_workers=num_workers,
+        prefetch_factor=_PREFETCH if num_workers > 0 else None,
+        # Its own generator, so that starting a loader draws nothing from the global one.
+        generator=torch.Generator(),
+    )

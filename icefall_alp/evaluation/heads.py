@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training a head on frames in memory, by the one trainer and without writing anything.
+
+A head is an objective whose audio encoder is `PrecomputedFrames`; its batches are made from `EncodedClips`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from icefall_alp.config import OptimConfig, TaskConfig, TrainingConfig
+from icefall_alp.data.batch_plan import BatchPlan
+from icefall_alp.data.datamodule import TrainStream
+from icefall_alp.data.datasets import CaptionBatch
+from icefall_alp.evaluation.encode import EncodedClips, captions_of_clips
+from icefall_alp.objectives.base import Objective
+from icefall_alp.training.trainer import Trainer
+from icefall_alp.utils.seeds import stable_seed
+
+NUM_BUCKETS = 8  # clips of similar length share a batch
+WARMUP_SHARE, DECAY_SHARE = 0.1, 0.1  # of the head's steps: warm-up, and the time scale of Eden's decay
+
+
+class HeadDataset(Dataset):
+    """Batches of clips in memory, asked for as the train stream asks.
+
+    Args:
+        make_batch: (indices (n,), epoch) -> batch.
+    """
+
+    def __init__(self, make_batch: Callable[[np.ndarray, int], Any]) -> None:
+        self.make_batch = make_batch
+
+    def __getitem__(self, visit: tuple[int, np.ndarray]) -> Any:
+        """The batch of the clips at `visit[1]` in epoch `visit[0]`."""
+        epoch, indices = visit
+        return self.make_batch(indices, epoch)
+
+
+def caption_stream(clips: EncodedClips, config: TaskConfig) -> TrainStream:
+    """Endless batches of `config.max_duration` seconds; each visit of a clip draws one of its captions."""
+    captions = captions_of_clips(clips)
+
+    def make_batch(indices: np.ndarray, epoch: int) -> CaptionBatch:
+        ids = [clips.cuts[i].id for i in indices]
+        draws = [np.random.default_rng(stable_seed(config.seed, epoch, cut_id)) for cut_id in ids]
+        texts = [captions[i][draw.integers(len(captions[i]))] for i, draw in zip(indices, draws, strict=True)]
+        return CaptionBatch(*clips.batch(indices), texts, ids)
+
+    plan = BatchPlan(clips.durations, config.max_duration, NUM_BUCKETS, config.seed)
+    return TrainStream(HeadDataset(make_batch), plan)
+
+
+def train_head(objective: Objective, stream: TrainStream, config: TaskConfig) -> None:
+    """Train what in `objective` wants a gradient for `config.num_steps` updates; it ends in evaluation mode.
+
+    Eden's decay runs in steps alone, so it does not depend on how many clips the task has.
+    """
+    steps = config.num_steps
+    if steps > 0:
+        optim = OptimConfig(
+            base_lr=config.base_lr,
+            lr_steps=max(1.0, DECAY_SHARE * steps),
+            steps_per_epoch=steps,
+            warmup_steps=int(WARMUP_SHARE * steps),
+        )
+        training = TrainingConfig(num_steps=steps, log_every=steps, valid_every=0, save_every=0)
+        Trainer(objective, training, optim, stream, [], None, {}, config.seed).fit()
+    objective.eval()

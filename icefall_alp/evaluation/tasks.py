@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an experiment folder and task files to result files: what the evaluation commands share.
+
+A protocol says which numbers a task has and how to score them; this file loads the encoder, leaves alone what is
+done, and writes one file per number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from icefall_alp.config import TaskConfig
+from icefall_alp.config.loader import config_to_dict, load_config
+from icefall_alp.evaluation.encode import num_listed, set_digest
+from icefall_alp.evaluation.encoders import FrozenEncoder, load_frozen_encoder
+from icefall_alp.evaluation.results import Result, is_done, write_result
+from icefall_alp.utils import distributed
+from icefall_alp.utils.digests import sha256_file, sha256_text
+from icefall_alp.utils.errors import clean_exit
+from icefall_alp.utils.seeds import seed_everything
+
+_SHARED_CODE = ("encode.py", "encoders.py", "heads.py", "scores.py")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of a protocol; see `Result`."""
+
+    metric: str
+    value: float
+    chance: float | None
+    num_scored: int
+    pooling: str = ""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one kind of task is scored.
+
+    Attributes:
+        name: As in the results' folder; its module in this package has the same name.
+        config_class: Of the task files.
+        numbers: config -> the (pooling, metric) pairs it has.
+        score: (encoder, config, the run's folder, poolings still to do) -> scores.
+    """
+
+    name: str
+    config_class: type[TaskConfig]
+    numbers: Callable[[Any], Sequence[tuple[str, str]]]
+    score: Callable[[FrozenEncoder, Any, Path, Sequence[str]], Iterable[Score]]
+
+
+@clean_exit
+def main(protocol: Protocol, description: str | None) -> None:
+    """Entry point of the evaluation commands: parse, evaluate every task, write."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--exp-dir", type=Path, nargs="+", required=True, help="folders of the runs: exp/<run>")
+    parser.add_argument("--task", type=Path, nargs="+", required=True, help="task files (YAML)")
+    parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
+    options = parser.parse_args()
+    distributed.setup()
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    configs = {path.stem: load_config(protocol.config_class, [path], options.set) for path in options.task}
+    for exp_dir in options.exp_dir:
+        encoder = load_frozen_encoder(exp_dir)
+        for task, config in configs.items():
+            evaluate(protocol, task, config, encoder, exp_dir, command)
+
+
+def evaluate(
+    protocol: Protocol, task: str, config: TaskConfig, encoder: FrozenEncoder, exp_dir: Path, command: str
+) -> list[Result]:
+    """Score one task with one encoder and write the results that are not there yet.
+
+    Returns:
+        What was written; empty when all was done before.
+    """
+    digest = task_digest(protocol.name, config)
+    poolings = []
+    for pooling, metric in protocol.numbers(config):
+        done = is_done(exp_dir, protocol.name, task, [metric], encoder.digest, digest, pooling)
+        if not done and pooling not in poolings:
+            poolings.append(pooling)
+    if not poolings:
+        print(f"skip: {encoder.run} {protocol.name} {task} is done and neither encoder nor task has changed")
+        return []
+    seed_everything(config.seed)
+    started = time.monotonic()
+    expected = config.num_expected or num_listed(Path(config.test_cuts))
+    written = []
+    for score in protocol.score(encoder, config, exp_dir, poolings):
+        result = Result(
+            run=encoder.run,
+            protocol=protocol.name,
+            task=task,
+            seed=config.seed,
+            command=command,
+            encoder_digest=encoder.digest,
+            encoder_step=encoder.step,
+            task_digest=digest,
+            num_expected=expected,
+            seconds=round(time.monotonic() - started, 1),
+            **vars(score),
+        )
+        path = write_result(exp_dir, result)
+        chance = "" if score.chance is None else f" (chance {score.chance:.4g})"
+        print(f"{encoder.run} {task} {score.pooling} {score.metric} {score.value:.4g}{chance} -> {path}", flush=True)
+        written.append(result)
+    return written
+
+
+def task_digest(protocol: str, config: TaskConfig) -> str:
+    """Digest of all that decides a task's numbers but the encoder: configuration, clips, features, text files, code."""
+    settings = config_to_dict(config)
+    parts = [json.dumps(settings, sort_keys=True)]
+    parts += [set_digest(Path(folder)) for folder in (config.train_cuts, config.test_cuts)]
+    parts += [sha256_file(path) for path in _named_files(settings)]
+    here = Path(__file__).parent
+    parts += [sha256_file(here / name) for name in (*_SHARED_CODE, f"{protocol}.py")]
+    return sha256_text("\n".join(parts))
+
+
+def _named_files(settings: dict[str, Any]) -> list[Path]:
+    """Class list, tokenizer, pretrained weights: the files that a task's configuration names besides the cuts."""
+    towers = [value for value in settings.values() if isinstance(value, dict)]
+    names = [settings.get("class_list"), *(tower.get(key) for tower in towers for key in ("tokenizer", "pretrained"))]
+    found = []
+    for path in (Path(name) for name in names if name):
+        found += [path] if path.is_file() else sorted(p for p in path.glob("*") if p.is_file())
+    return found

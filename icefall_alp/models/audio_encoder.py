@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audio encoder as the rest of the library sees it: features in, frames at 25 Hz out; saved and loaded strictly.
+
+`AudioEncoder.load` reads this library's folders, AudioSet tagging checkpoints of icefall (`{"model": ...}`) and the
+encoder folders of Auden. All three use the same parameter names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from icefall_alp.config.loader import config_from_dict, read_yaml, save_config
+from icefall_alp.config.zipformer import ZipformerConfig
+from icefall_alp.models.zipformer.encoder import Zipformer
+from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
+from icefall_alp.models.zipformer.infer_config import SETTINGS, differences, infer_config, plain_setting
+from icefall_alp.models.zipformer.masks import padding_mask
+from icefall_alp.models.zipformer.regularizers import Whiten
+from icefall_alp.models.zipformer.schedule import Clock, attach_clock
+from icefall_alp.utils.atomic_io import atomic_folder
+from icefall_alp.utils.errors import UserError
+
+CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
+MIN_FRAMES = 9  # of the input, for one frame of the output
+NAMES_SHOWN = 10
+
+
+class AudioEncoder(nn.Module):
+    """Zipformer on log-mel features.
+
+    Args:
+        config: sizes; `config.mask_padding` makes a clip's frames independent of its padding and batch mates.
+    """
+
+    def __init__(self, config: ZipformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder_embed = Conv2dSubsampling(config.feature_dim, config.encoder_dim[0], config.frontend_channels)
+        self.encoder = Zipformer(config)
+        self.clock = Clock()
+        attach_clock(self, self.clock)
+
+    @property
+    def output_dim(self) -> int:
+        """Channels of `encoder_out`."""
+        return self.config.output_dim
+
+    def forward(self, features: Tensor, feature_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            features: (N, T, feature_dim) at 100 Hz, padded at the end to any T.
+            feature_lens: valid frames (N,), each from 9 to T.
+
+        Returns:
+            encoder_out (N, T', output_dim) at 25 Hz and encoder_out_lens (N,); frames at and behind an item's
+            length are meaningless.
+
+        Raises:
+            UserError: wrong shapes, or an item that is too short.
+        """
+        longest, shortest = self._check(features, feature_lens)
+        lens = (feature_lens.to(features.device) - 7) // 2
+        padded = (shortest - 7) // 2 < (longest - 7) // 2
+        features = features[:, :longest]
+        hide = padding_mask(lens, (longest - 7) // 2) if padded and self.config.mask_padding else None
+        return self.encoder(self.encoder_embed(features, hide), lens, padded)
+
+    def _check(self, features: Tensor, lens: Tensor) -> tuple[int, int]:
+        """Longest and shortest length."""
+        wanted = self.config.feature_dim
+        if features.dim() != 3 or features.shape[2] != wanted or lens.shape != features.shape[:1] or not len(lens):
+            raise UserError(
+                f"features {tuple(features.shape)} with lengths {tuple(lens.shape)}: expected (N, T, {wanted}) and (N,)"
+            )
+        shortest, longest = torch.stack(lens.aminmax()).tolist()
+        if shortest < MIN_FRAMES or longest > features.shape[1]:
+            bad = int(lens.argmin() if shortest < MIN_FRAMES else lens.argmax())
+            raise UserError(
+                f"item {bad} of the batch has {int(lens[bad])} frames; "
+                f"the encoder needs at least {MIN_FRAMES} and at most the {features.shape[1]} that were given"
+            )
+        return longest, shortest
+
+    def set_batch_count(self, value: float) -> None:
+        """Set how far training is, in reference batches; all schedules follow."""
+        self.clock.batch_count = float(value)
+
+    def training_state(self) -> dict[str, Any]:
+        """What training changes besides parameters, for checkpoints (plain JSON types)."""
+        return {
+            "batch_count": self.clock.batch_count,
+            "whiten_prob": {name: module.prob for name, module in self._whitens()},
+        }
+
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """Continue from `training_state`."""
+        self.clock.batch_count = state["batch_count"]
+        for name, module in self._whitens():
+            module.prob = state["whiten_prob"][name]
+
+    def _whitens(self) -> list[tuple[str, Whiten]]:
+        return [(name, module) for name, module in self.named_modules() if isinstance(module, Whiten)]
+
+    def save(self, folder: Path | str) -> None:
+        """Write `config.yaml` and `model.safetensors`; the folder appears complete or not at all."""
+        with atomic_folder(Path(folder)) as temporary:
+            save_config(self.config, temporary / CONFIG_FILE)
+            state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+            save_file(state, temporary / WEIGHTS_FILE)
+
+    @classmethod
+    def load(cls, path: Path | str, **settings: Any) -> AudioEncoder:
+        """Load weights strictly: every parameter must be there, and no other.
+
+        Args:
+            path: a folder of `save`; an icefall checkpoint file with `{"model": ...}` (its classifier is left
+                out); or an Auden folder with `config.json` and one `.safetensors` or `.pt` file.
+            settings: fields of `ZipformerConfig` that shapes cannot tell, such as `num_heads` or `mask_padding`;
+                they outrank the folder's own configuration.
+
+        Raises:
+            UserError: unreadable or incomplete files; the message lists missing and unexpected names.
+        """
+        path = Path(path)
+        try:
+            if (path / CONFIG_FILE).is_file():
+                unknown = sorted(set(settings) - set(SETTINGS))
+                if unknown:
+                    raise UserError(f"unknown setting {', '.join(unknown)}; known are {', '.join(SETTINGS)}")
+                config = config_from_dict(ZipformerConfig, read_yaml(path / CONFIG_FILE))
+                config = dataclasses.replace(config, **settings)
+                state = _read_tensors(path / WEIGHTS_FILE)
+            elif path.is_dir():
+                state, config = _read_auden_folder(path, settings)
+            else:
+                state = _encoder_part(_read_tensors(path))
+                config = infer_config(state, **settings)
+            encoder = cls(config)
+            _check_names(encoder.state_dict(), state)
+        except (UserError, ValueError) as error:
+            raise UserError(f"{path}: {error}") from error
+        encoder.load_state_dict(state)
+        return encoder
+
+
+def _read_auden_folder(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Tensor], ZipformerConfig]:
+    try:
+        declared = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"no readable {CONFIG_FILE} or config.json ({error})") from error
+    if not isinstance(declared, dict):
+        raise UserError("config.json is not a mapping")
+    weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.pt"))
+    if len(weights) != 1:
+        raise UserError(f"expected one .safetensors or .pt file, found {[file.name for file in weights]}")
+    state = _encoder_part(_read_tensors(weights[0]))
+    declared = {name: plain_setting(name, value) for name, value in declared.items()} | settings
+    config = infer_config(state, **{name: declared[name] for name in SETTINGS if name in declared})
+    wrong = differences(config, declared)
+    if wrong:
+        raise UserError(f"config.json does not fit {weights[0].name}: {'; '.join(wrong)}")
+    return state, config
+
+
+def _read_tensors(path: Path) -> dict[str, Any]:
+    """Content of a .safetensors or PyTorch file; nothing in it is executed."""
+    if not path.is_file():
+        raise UserError(f"no file {path.name}" if path.parent.is_dir() else f"no folder {path.parent}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals([pathlib.PosixPath]):  # icefall's checkpoints hold its options
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can make the readers fail in any way
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path.name} is damaged, or holds more than tensors and plain values: {reason}") from error
+
+
+def _encoder_part(content: Any) -> dict[str, Tensor]:
+    """Parameters of the encoder under this library's names."""
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError('expected a state dict, or {"model": state dict}')
+    content = {name: tensor for name, tensor in content.items() if not name.startswith("classifier.")}
+    if any(name.startswith("encoder.encoder_embed.") for name in content):  # a tagging model of Auden
+        content = {name.removeprefix("encoder."): tensor for name, tensor in content.items()}
+    content.pop("model_batch_count", None)  # Auden's own clock
+    return content
+
+
+def _check_names(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    shapes = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    problems = {
+        "missing": sorted(wanted.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - wanted.keys()),
+        "of another shape": shapes,
+    }
+    lines = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
+    if lines:
+        raise UserError(f"parameters do not fit the encoder: {'; '.join(lines)}")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

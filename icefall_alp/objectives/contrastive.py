@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Contrastive objective (paper, Eq. 1): each clip finds its caption among all captions of the step, and the reverse.
+
+Audio: masked mean over frames, then a two-layer MLP. Text: the text encoder's vector, then one linear layer. Both are
+L2-normalised; similarities are multiplied by `exp(logit_scale)`, the inverse of a learned temperature.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from icefall_alp.models.pooling import MeanPooling
+from icefall_alp.models.text_encoder import TextEncoder
+from icefall_alp.objectives.base import LossOutput, Objective
+from icefall_alp.utils.distributed import gather_with_gradient, rank
+
+MAX_LOGIT_SCALE = 100.0
+
+
+class ContrastiveObjective(Objective):
+    """Symmetric InfoNCE over the clips of all processes.
+
+    Args:
+        audio_encoder: features to frames.
+        text_encoder: captions to vectors.
+        embedding_dim: size of the common space.
+        initial_temperature: similarities are divided by it at the start.
+    """
+
+    def __init__(
+        self, audio_encoder: nn.Module, text_encoder: TextEncoder, embedding_dim: int, initial_temperature: float
+    ):
+        super().__init__(audio_encoder)
+        self.text_encoder = text_encoder
+        self.pooling = MeanPooling()
+        self.audio_projection = nn.Sequential(
+            nn.Linear(audio_encoder.output_dim, embedding_dim), nn.GELU(), nn.Linear(embedding_dim, embedding_dim)
+        )
+        self.text_projection = nn.Linear(text_encoder.output_dim, embedding_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(-math.log(initial_temperature)))
+
+    def forward(self, batch: Any) -> LossOutput:
+        """Loss of a `CaptionBatch`: the sum over this process's clips, counted in clips."""
+        # tokens first: they are made on the CPU while the device is still busy with the step before
+        ids, lens, num_cut = self.text_encoder.tokenize(batch.captions)
+        audio = self.embed_audio(batch.features, batch.feature_lens)
+        text = self._project_text(self.text_encoder.encode(ids, lens))
+        with torch.autocast(audio.device.type, enabled=False):
+            output = self._loss(audio, text)
+        output.logs["captions_cut"] = torch.stack([torch.full_like(output.count, num_cut), output.count])
+        return output
+
+    def embed_audio(self, features: Tensor, feature_lens: Tensor) -> Tensor:
+        """Map features (N, T, F) with feature_lens (N,) to unit vectors (N, embedding_dim)."""
+        pooled = self.pooling(*self.audio_encoder(features, feature_lens))
+        return _unit(self.audio_projection(pooled))
+
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """Map N captions to unit vectors (N, embedding_dim)."""
+        return self._project_text(self.text_encoder(texts))
+
+    def _project_text(self, vectors: Tensor) -> Tensor:
+        return _unit(self.text_projection(vectors))
+
+    def _loss(self, audio: Tensor, text: Tensor) -> LossOutput:
+        """Eq. 1 times the number of clips, for unit vectors (n, E) of this process."""
+        num_clips, dim = audio.shape
+        own_rank = audio.new_full((num_clips, 1), rank())
+        # one collective for both sides; the column of ranks says where this process's rows begin
+        gathered = gather_with_gradient(torch.cat([audio, text, own_rank], dim=1))
+        all_audio, all_text, ranks = gathered.split([dim, dim, 1], dim=1)
+        labels = (ranks.squeeze(1) < rank()).sum() + torch.arange(num_clips, device=audio.device)
+        scale = self._scale()
+        to_text, to_audio = scale * audio @ all_text.T, scale * text @ all_audio.T
+        total = 0.5 * (
+            F.cross_entropy(to_text, labels, reduction="sum") + F.cross_entropy(to_audio, labels, reduction="sum")
+        )
+        count = audio.new_full((), num_clips)
+        logs = {
+            "R@1_audio_to_text": (to_text.argmax(dim=1) == labels).sum(),
+            "R@1_text_to_audio": (to_audio.argmax(dim=1) == labels).sum(),
+            "temperature": num_clips / scale,
+        }
+        return LossOutput(total, count, {name: torch.stack([v.detach().to(count), count]) for name, v in logs.items()})
+
+    def _scale(self) -> Tensor:
+        # clamped in place: inside the graph the gradient would vanish at the limit and the scale never come back
+        with torch.no_grad():
+            self.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+        return self.logit_scale.exp()
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys are one per piece of audio, survive being written and read, and ids are cut out by position."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icefall_alp.data import audio_keys
+from icefall_alp.data.audio_keys import AudioKey
+
+ID_CHARACTERS = string.ascii_letters + string.digits + "-_"
+videos = st.text(ID_CHARACTERS, min_size=11, max_size=11)
+AWKWARD = [
+    "-0Gj8-vB1q4",
+    "__p-iA312kg",
+    "_-_-_-_-_-_",
+    "Y0000000000",
+    "YYYYYYYYYYY",
+    "Y_________1",
+    "-----------",
+    "___________",
+]
+
+
+@pytest.mark.parametrize("video", AWKWARD)
+@pytest.mark.parametrize("shape", ["{}", "Y{}", "{}_30", "{}_000030", "Y{}_30_40", "{}_30.000_40.000", "{}_0_10"])
+def test_ids_that_begin_with_dash_underscore_or_y_come_out_whole(video, shape):
+    assert audio_keys.youtube_id(shape.format(video)) == video
+
+
+@given(videos, st.sampled_from(["", "Y"]), st.lists(st.integers(0, 99999), max_size=2))
+def test_file_names_give_back_the_video(video, prefix, times):
+    stem = prefix + video + "".join(f"_{time}" for time in times)
+    assert audio_keys.youtube_id(stem) == video
+
+
+@given(st.text(ID_CHARACTERS + ". ", max_size=40))
+def test_any_other_stem_is_refused_or_gives_eleven_characters(stem):
+    try:
+        video = audio_keys.youtube_id(stem)
+    except ValueError:
+        return
+    assert len(video) == 11 and video in stem
+
+
+@given(videos, st.integers(0, 10**6), st.sampled_from(["{}", "{}.0", "{}.000"]))
+def test_a_start_has_one_spelling(video, seconds, spelling):
+    assert audio_keys.youtube(video, spelling.format(seconds)) == f"yt:{video}:{seconds * 1000}"
+
+
+@given(videos, st.one_of(st.none(), st.integers(0, 10**6)))
+def test_youtube_keys_can_be_read_back(video, seconds):
+    key = AudioKey.parse(audio_keys.youtube(video, seconds))
+    assert key.source == f"yt:{video}" and key.origin == key.source
+    assert (key.start, key.end) == ((None, None) if seconds is None else (seconds * 1000, seconds * 1000 + 10_000))
+
+
+@given(st.integers(0, 10**8), st.integers(0, 10**7), st.integers(1, 10**7))
+def test_freesound_keys_can_be_read_back(sound, start, length):
+    key = AudioKey.parse(audio_keys.freesound(str(sound), f"[{start}, {start + length}]"))
+    assert key.source == f"fs:{sound}" and key.start <= key.end
+
+
+@given(videos, st.integers(0, 99999), st.integers(1, 99999))
+def test_every_spelling_of_an_utterance_is_one_key(video, speaker, utterance):
+    place = f"id{speaker:05d}/{video}/{utterance:05d}"
+    spellings = [f"dev/aac/{place}.m4a", f"{place}.wav", f"voxceleb2/dev/aac/{place}_voicefixer.wav"]
+    assert {audio_keys.voxceleb(spelling) for spelling in spellings} == {f"vox:{place}"}
+    key = AudioKey.parse(f"vox:{place}")
+    assert key.source == f"vox:{place}" and key.origin == f"yt:{video}"
+
+
+def test_equal_audio_has_equal_keys_across_corpora():
+    starts = {"__p-iA312kg": "70.000"}
+    video = audio_keys.youtube_id("Y__p-iA312kg")
+    assert audio_keys.youtube("__p-iA312kg", "70") == audio_keys.youtube(video, starts[video]) == "yt:__p-iA312kg:70000"
+    assert audio_keys.freesound("180913") == audio_keys.freesound(" 180913 ") == "fs:180913"
+
+
+def test_other_namespaces():
+    assert audio_keys.bbc("07066104") == "bbc:07066104"
+    assert audio_keys.soundbible("2219") == "sb:2219"
+    assert audio_keys.clotho("test", "Radio Garble.wav") == "clotho:test/Radio Garble.wav"
+    assert audio_keys.freesound("80399", "[1024, 845524]") == "fs:80399:23-19173"  # 1024 / 44.1 and 845524 / 44.1 ms
+    assert audio_keys.ears("p001/emo_adoration_sentences.wav") == "ears:p001/emo_adoration_sentences"
+    assert audio_keys.emilia("EN/EN_B00030/mp3/EN_B00030_S01984_W000037.mp3") == "emilia:EN_B00030_S01984_W000037"
+    segment = "ex04-ex02_disgusted_012_channel1_segment_50.0_59.58"
+    assert audio_keys.expresso(f"audio_48khz/ex04-ex02/disgusted/{segment}.wav") == f"expresso:{segment}"
+    assert AudioKey.parse(f"expresso:{segment}").source == f"expresso:{segment}"
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (audio_keys.soundbible, "2219a"),
+        (audio_keys.freesound, "Not found"),
+        (audio_keys.freesound, ""),
+        (audio_keys.bbc, " "),
+        (audio_keys.voxceleb, "00001.wav"),
+        (audio_keys.voxceleb, "dev/aac/id00012/tooshort/00001.m4a"),
+        (audio_keys.voxceleb, "dev/aac/speaker/21Uxsk56VDQ/00001.m4a"),
+        (audio_keys.ears, "alone.wav"),
+        (audio_keys.youtube_id, "short"),
+        (lambda start: audio_keys.youtube("__p-iA312kg", start), "nan"),
+        (lambda start: audio_keys.youtube("__p-iA312kg", start), "inf"),
+        (lambda start: audio_keys.youtube("__p-iA312kg", start), "-1"),
+        (lambda start: audio_keys.youtube("__p-iA312kg", start), "soon"),
+        (lambda video: audio_keys.youtube(video, "0"), "__p-iA312k"),
+        (lambda video: audio_keys.youtube(video, "0"), "__p-iA312kgg"),
+        (lambda video: audio_keys.youtube(video, "0"), "__p iA312kg"),
+        (AudioKey.parse, "yt:short:0"),
+        (AudioKey.parse, "no colon"),
+    ],
+)
+def test_what_is_no_id_is_refused(make, argument):
+    with pytest.raises(ValueError):
+        make(argument)
+
+
+@given(videos, st.integers(0, 10**6), st.integers(0, 10**6))
+def test_clips_of_a_video_overlap_when_they_are_less_than_ten_seconds_apart(video, first, second):
+    a, b = AudioKey.parse(f"yt:{video}:{first}"), AudioKey.parse(f"yt:{video}:{second}")
+    assert a.overlaps(b) == b.overlaps(a) == (abs(first - second) < 10_000)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ("yt:__p-iA312kg:as", "yt:__p-iA312kg:70000", True),
+        ("yt:__p-iA312kg:70000", "yt:__p-iA312kG:70000", False),
+        ("fs:1:0-1000", "fs:1:5000-9000", True),
+        ("fs:1", "fs:1:5000-9000", True),
+        ("fs:1", "fs:11", False),
+        ("fs:2219", "sb:2219", False),
+        ("vox:id00012/21Uxsk56VDQ/00001", "vox:id00012/21Uxsk56VDQ/00002", False),
+        ("vox:id00012/21Uxsk56VDQ/00001", "vox:id00012/21Uxsk56VDQ/00001", True),
+    ],
+)
+def test_overlap_across_spellings(a, b, expected):
+    assert AudioKey.parse(a).overlaps(AudioKey.parse(b)) is expected

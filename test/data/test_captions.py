@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A captioned cut is a Lhotse cut of the stated shape; its files are whole, repeatable, and errors name the line."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import load_manifest_lazy
+
+from icefall_alp.data.captions import (
+    AudioHeader,
+    CaptionedAudio,
+    LabelledAudio,
+    captions_of,
+    check_cut,
+    clean_caption,
+    jsonl_writer,
+    make_cut,
+    read_jsonl,
+)
+from icefall_alp.utils.errors import UserError
+
+HEADER = AudioHeader(sampling_rate=8000, num_channels=2, num_samples=12000)
+ITEM = CaptionedAudio("yt:__p-iA312kg:70000", "audio/a.wav", "train", ("A bell rings.", "Ding dong."))
+
+
+def test_lhotse_reads_the_cut(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros((12000, 2)), 8000)
+    path = tmp_path / "cuts.jsonl.gz"
+    with jsonl_writer(path) as write:
+        write(make_cut(ITEM, HEADER, "audiocaps", "sound"))
+    (cut,) = load_manifest_lazy(path)
+    assert (cut.id, cut.start, cut.duration, cut.channel) == (ITEM.key, 0.0, 1.5, 0)
+    assert cut.custom == {"corpus": "audiocaps"}
+    (supervision,) = cut.supervisions
+    assert supervision.id == ITEM.key
+    assert supervision.custom["domain"] == "sound"
+    assert supervision.custom["captions"] == [
+        {"text": "A bell rings.", "source": "audiocaps"},
+        {"text": "Ding dong.", "source": "audiocaps"},
+    ]
+    cut.recording.sources[0].source = str(tmp_path / "a.wav")
+    assert cut.load_audio().shape == (1, 12000)
+
+
+def test_labels_are_names():
+    cut = make_cut(LabelledAudio("fs:1", "1.wav", "test", ("Bark", "Dog")), HEADER, "fsd50k", "sound")
+    assert cut["supervisions"][0]["custom"] == {"domain": "sound", "labels": ["Bark", "Dog"]}
+    assert check_cut(cut) == ""
+
+
+def test_captions_lose_their_line_breaks_only():
+    assert clean_caption("  A dog\n barks,\ttwice. ") == "A dog barks, twice."
+    with pytest.raises(ValueError, match="empty caption"):
+        clean_caption(" \t\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda cut: cut["supervisions"].append(cut["supervisions"][0]), "2 supervisions"),
+        (lambda cut: cut.update(id="fs:2"), "id"),
+        (lambda cut: cut["supervisions"][0]["custom"].update(domain="noise"), "domain 'noise'"),
+        (lambda cut: captions_of(cut).clear(), "neither captions nor labels"),
+        (lambda cut: captions_of(cut)[0].update(text=" "), "without text"),
+        (lambda cut: cut.pop("custom"), "no corpus"),
+        (lambda cut: cut.update(duration=0.0), "no duration"),
+    ],
+)
+def test_a_broken_shape_is_named(damage, words):
+    cut = make_cut(ITEM, HEADER, "audiocaps", "sound")
+    assert check_cut(cut) == ""
+    damage(cut)
+    assert words in check_cut(cut)
+
+
+def test_equal_rows_make_equal_bytes_and_an_error_leaves_the_old_file(tmp_path):
+    first, second = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"
+    for path in (first, second):
+        with jsonl_writer(path) as write:
+            write({"text": "Käfer"})
+    before = first.read_bytes()
+    assert before == second.read_bytes()
+    with pytest.raises(RuntimeError), jsonl_writer(first) as write:
+        write({"text": "half"})
+        raise RuntimeError
+    assert first.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl.gz", "b.jsonl.gz"]
+
+
+def test_damaged_files_are_named_with_the_line(tmp_path):
+    path = tmp_path / "cuts.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps({"id": "a"}).encode() + b"\n{oops\n"))
+    rows = read_jsonl(path)
+    assert next(rows) == {"id": "a"}
+    with pytest.raises(UserError, match=r"cuts\.jsonl\.gz: damaged at line 2"):
+        next(rows)
+    path.write_bytes(gzip.compress(b'{"id": "a"}\n' * 5000)[:-20])
+    with pytest.raises(UserError, match="damaged at line"):
+        list(read_jsonl(path))
+    with pytest.raises(UserError, match="no such manifest"):
+        list(read_jsonl(tmp_path / "absent.jsonl.gz"))

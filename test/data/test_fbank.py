@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import kaldi_native_fbank
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lhotse.features.kaldi.extractors import Fbank as LhotseFbank
+
+from icefall_alp.data.captions import AudioHeader, CaptionedAudio, jsonl_writer, make_cut, read_jsonl
+from icefall_alp.data.fbank import PADDING, Fbank, mel_weights, read_audio, store_fbank
+from icefall_alp.data.shards import FeatureShards
+from icefall_alp.utils.errors import UserError
+
+
+def kaldi_fbank(samples):
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.samp_freq = 16000
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = False
+    options.mel_opts.num_bins = 80
+    options.mel_opts.low_freq = 20.0
+    options.mel_opts.high_freq = -400.0
+    fbank = kaldi_native_fbank.OnlineFbank(options)
+    fbank.accept_waveform(16000, samples)
+    fbank.input_finished()
+    return np.stack([fbank.get_frame(frame) for frame in range(fbank.num_frames_ready)])
+
+
+def noise(num_samples, scale=0.1):
+    return (scale * np.random.default_rng(num_samples).standard_normal(num_samples)).astype(np.float32)
+
+
+def speech_like(num_samples):
+    """A gliding voice of many harmonics, switched on and off, with breath, a hum and an offset."""
+    time = np.arange(num_samples) / 16000
+    phase = 2 * np.pi * np.cumsum(120 + 40 * np.sin(2 * np.pi * 1.3 * time)) / 16000
+    voice = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 30))
+    gate = (np.sin(2 * np.pi * 3 * time) > -0.3).astype(np.float64)
+    return (0.1 * voice * gate + 0.01 + 0.002 * np.sin(2 * np.pi * 50 * time)).astype(np.float32) + noise(
+        num_samples, 1e-3
+    )
+
+
+def tone(num_samples, scale=0.1, noise_scale=1e-2):
+    time = np.arange(num_samples) / 16000
+    return (scale * np.sin(2 * np.pi * 997 * time)).astype(np.float32) + noise(num_samples, noise_scale)
+
+
+def extract(samples):
+    features, feature_lens = Fbank()(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
+    assert features.shape[1] == feature_lens.item()
+    return features[0].numpy()
+
+
+@pytest.mark.parametrize("signal", [noise, speech_like, tone, lambda length: np.zeros(length, dtype=np.float32)])
+@pytest.mark.parametrize("num_samples", [80, 400, 559, 560, 561, 1441, 16000, 47993])
+def test_equal_to_kaldi(signal, num_samples):
+    samples = signal(num_samples)
+    expected = kaldi_fbank(samples)
+    features = extract(samples)
+    assert features.shape == expected.shape
+    assert np.abs(features - expected).max() < 1e-3
+    assert np.abs(features - expected).mean() < 1e-5
+
+
+def exact_fbank(samples):
+    """The definition, window by window in float64."""
+    num_frames, length = (len(samples) + 80) // 160, len(samples)
+    positions = (np.arange(num_frames)[:, None] * 160 - 120 + np.arange(400)) % (2 * length)
+    frames = samples.astype(np.float64)[np.minimum(positions, 2 * length - 1 - positions)]
+    frames -= frames.mean(axis=1, keepdims=True)
+    frames -= 0.97 * np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
+    frames *= (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 399)) ** 0.85
+    power = np.abs(np.fft.rfft(frames, n=512)) ** 2
+    return np.log(np.maximum(power @ mel_weights().double().numpy(), np.finfo(np.float32).eps))
+
+
+@pytest.mark.parametrize(
+    ("signal", "num_samples"),
+    [(noise, 160000), (speech_like, 160000), (lambda length: tone(length, 0.5, 1e-4), 160000)],
+)
+def test_as_close_to_the_definition_as_kaldi_itself(signal, num_samples):
+    # Beside a loud tone float32 spectra are good to a few 1e-3 only, Kaldi's as well as these.
+    samples = signal(num_samples)
+    exact = exact_fbank(samples)
+    ours, kaldi = (np.abs(features - exact) for features in (extract(samples), kaldi_fbank(samples)))
+    assert ours.max() < 2 * kaldi.max()
+    assert ours.mean() < 1.1 * kaldi.mean()
+
+
+@pytest.mark.parametrize("signal", [noise, speech_like, tone])
+def test_equal_to_lhotse(signal):
+    samples = signal(32100)
+    difference = np.abs(extract(samples) - LhotseFbank().extract(samples, 16000))
+    assert difference.max() < 3e-3  # Lhotse itself is that far from Kaldi where a spectrum has a zero
+    assert difference.mean() < 1e-5
+
+
+def test_features_do_not_depend_on_batch_mates():
+    lens = torch.tensor([16000, 400, 33333, 48000, 1360, 20001])
+    waveforms = torch.from_numpy(noise(6 * 48000)).view(6, 48000)
+    features, feature_lens = Fbank()(waveforms, lens)
+    assert features.shape == (6, 300, 80)
+    for row, length in enumerate(lens):
+        alone, alone_lens = Fbank()(waveforms[row : row + 1, :length], lens[row : row + 1])
+        assert alone_lens == feature_lens[row]
+        assert torch.equal(alone[0], features[row, : feature_lens[row]])
+        assert (features[row, feature_lens[row] :] == PADDING).all()
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    assert torch.equal(Fbank()(waveforms[order], lens[order])[0], features[order])
+
+
+@pytest.mark.parametrize("num_clips", [1, 2, 3, 7])
+def test_the_last_few_windows_are_computed_like_all_others(num_clips):
+    waveforms = torch.from_numpy(noise(7 * 44000)).view(7, 44000)
+    expected, _ = Fbank()(waveforms, torch.full((7,), 44000))
+    for num_frames in [*range(3, 20), 63, 65, 255, 257, 258, 273]:
+        length = num_frames * 160
+        features, _ = Fbank()(waveforms[:num_clips, :length], torch.full((num_clips,), length))
+        inside = num_frames - 2  # the windows that reach past the end see its mirror image
+        assert torch.equal(features[:, :inside], expected[:num_clips, :inside])
+
+
+@pytest.mark.gpu
+def test_equal_on_gpu():
+    lens = torch.tensor([16000, 400, 33333])
+    waveforms = torch.from_numpy(noise(3 * 33333)).view(3, -1)
+    place = torch.device(torch.accelerator.current_accelerator())
+    features, feature_lens = Fbank().to(place)(waveforms.to(place), lens.to(place))
+    expected, expected_lens = Fbank()(waveforms, lens)
+    assert torch.equal(feature_lens.cpu(), expected_lens)
+    assert (features.cpu() - expected).abs().max() < 1e-3
+
+
+def test_reads_any_rate_format_and_channels(tmp_path):
+    time = np.arange(44100) / 44100
+    stereo = np.stack([np.sin(2 * np.pi * 440 * time), np.zeros(44100)], axis=1) * 0.5
+    soundfile.write(tmp_path / "a.flac", stereo, 44100)
+    audio = read_audio(tmp_path / "a.flac", 0.25, 0.5).numpy()
+    expected = 0.25 * np.sin(2 * np.pi * 440 * (np.arange(8000) / 16000 + 0.25))
+    assert audio.shape == (8000,)
+    assert np.abs(audio - expected)[200:-200].max() < 2e-3
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Eleven clips, of which five cannot be stored; returns a function that stores them and the path of one."""
+    root = tmp_path / "corpus"
+    root.mkdir()
+    rates = {"-a.wav": 16000, "_b.wav": 44100, "c.wav": 8000, "d.wav": 48000, "e.wav": 16000, "f.wav": 22050}
+    for name, rate in rates.items():
+        soundfile.write(root / name, 0.1 * np.random.default_rng(rate).standard_normal((rate, 2)), rate)
+    (root / "text.wav").write_text("this is no audio")
+    soundfile.write(root / "nan.wav", np.full(16000, np.nan), 16000, subtype="FLOAT")
+    soundfile.write(root / "short.wav", np.zeros(1300), 16000)
+    soundfile.write(root / "cut_off.wav", np.zeros(8000), 16000)
+    durations = {**dict.fromkeys([*rates, "text.wav", "nan.wav", "cut_off.wav", "gone.wav"], 1.0), "short.wav": 0.08125}
+    with jsonl_writer(tmp_path / "cuts.jsonl.gz") as write:
+        for name in sorted(durations):
+            rate = rates.get(name, 16000)
+            header = AudioHeader(rate, 2, round(rate * durations[name]))
+            write(make_cut(CaptionedAudio(f"fs:{name}", name, "train", ("noise", "hiss")), header, "toy", "sound"))
+
+    def run(num_jobs=1, roots=None):
+        roots = {"toy": root} if roots is None else roots
+        return store_fbank(tmp_path / "cuts.jsonl.gz", tmp_path / "out", roots, 2, num_jobs)
+
+    return run, root, tmp_path / "out"
+
+
+def test_stores_what_it_can_and_lists_the_rest(corpus):
+    run, root, folder = corpus
+    report = run()
+    assert (report.num_cuts, report.num_computed, report.num_seconds) == (6, 6, 6.0)
+    skipped = [json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()]
+    reasons = {entry["id"]: entry["reason"].split(":")[0] for entry in skipped}
+    assert reasons == {
+        "fs:text.wav": "unreadable", "fs:nan.wav": "NaN or infinite samples", "fs:cut_off.wav": "ends early",
+        "fs:gone.wav": "no such file", "fs:short.wav": "shorter than 9 frames",
+    }  # fmt: skip
+    shards = FeatureShards(folder)
+    assert [cut.id for cut in shards.cuts] == [f"fs:{name}.wav" for name in ("-a", "_b", "c", "d", "e", "f")]
+    supervision = shards.cuts[1].supervisions[0]
+    assert supervision.custom["captions"][1] == {"text": "hiss", "source": "toy"}
+    assert shards.cuts[1].custom["corpus"] == "toy"
+    samples, _ = soundfile.read(root / "-a.wav", dtype="float32")
+    assert np.abs(shards.features(0) - kaldi_fbank(samples.mean(axis=1))).max() < 0.01  # float16
+
+
+def test_a_second_run_computes_only_what_changed(corpus):
+    run, root, folder = corpus
+    run()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert run().num_computed == 0
+    # Killed after two shards: no index for the third, a temporary file, no list of what was skipped.
+    (folder / "index.000002.json").unlink()
+    (folder / "skipped.jsonl").unlink()
+    (folder / ".features.000002.tar.tmp-1").write_bytes(b"half")
+    with pytest.raises(UserError, match="no complete set of features"):
+        FeatureShards(folder)
+    assert run().num_computed == len(list(read_jsonl(folder / "cuts.000002.jsonl.gz")))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    soundfile.write(root / "e.wav", np.zeros(16000), 16000)
+    assert 0 < run().num_computed <= 2
+    assert len(FeatureShards(folder)) == 6
+
+
+def test_processes_write_the_same_shards(corpus, tmp_path):
+    run, _, folder = corpus
+    run()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    folder.rename(tmp_path / "old")
+    assert run(num_jobs=2).num_computed == 6
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_unknown_or_moved_corpus_is_one_error(corpus, tmp_path, num_jobs):
+    run, _, _ = corpus
+    with pytest.raises(UserError, match=r"corpus 'toy', whose folder is not known; known: other$"):
+        run(num_jobs, {"other": tmp_path})
+    with pytest.raises(UserError, match=r"nowhere of corpus toy is gone"):
+        run(num_jobs, {"toy": tmp_path / "nowhere"})
+
+
+def test_nothing_stored_is_an_error(tmp_path):
+    header = AudioHeader(16000, 1, 16000)
+    with jsonl_writer(tmp_path / "cuts.jsonl.gz") as write:
+        write(make_cut(CaptionedAudio("fs:1", "1.wav", "train", ("x",)), header, "toy", "sound"))
+    with pytest.raises(UserError, match="no such file"):
+        store_fbank(tmp_path / "cuts.jsonl.gz", tmp_path / "out", {"toy": tmp_path}, 10, 1)
+
+
+def test_a_rate_without_common_factor_is_refused_before_it_fills_the_memory(tmp_path):
+    soundfile.write(tmp_path / "odd.wav", np.zeros(44099), 44099)
+    with pytest.raises(ValueError, match="44099"):
+        read_audio(tmp_path / "odd.wav", 0.0, 1.0)

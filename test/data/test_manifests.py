@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Items become cuts; what cannot is listed with its cause; a second run writes the same bytes."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from icefall_alp.data.captions import CaptionedAudio, LabelledAudio, captions_of, read_jsonl
+from icefall_alp.data.corpus_lists import SkipList
+from icefall_alp.data.manifests import (
+    corpus_roots,
+    find_audio,
+    index_audio,
+    listed_keys,
+    load_corpora,
+    read_header,
+    read_report,
+    write_manifests,
+)
+from icefall_alp.utils.errors import UserError
+
+CORPORA = """
+toy: {role: source, domain: sound, licence: none, audio: {train: 4, test: 1}, captions: {train: 5}, evaluated: [test]}
+"""
+
+
+@pytest.fixture
+def args(tmp_path):
+    root = tmp_path / "toy"
+    root.mkdir()
+    (tmp_path / "corpora.yaml").write_text(CORPORA)
+    return argparse.Namespace(
+        corpus_dir=root, manifests_dir=tmp_path / "manifests", corpora=tmp_path / "corpora.yaml", num_jobs=2
+    )
+
+
+def write_wav(path, seconds=0.5, rate=8000, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros((int(seconds * rate), channels)), rate)
+
+
+def toy_items():
+    return [
+        CaptionedAudio("fs:2", "b.wav", "train", ("Rain.",)),
+        CaptionedAudio("fs:1", "a.wav", "train", ("A dog.",)),
+        CaptionedAudio("fs:1", "a.wav", "train", ("It barks.",)),
+        CaptionedAudio("fs:3", "zero.wav", "train", ("Nothing.",)),
+        CaptionedAudio("fs:4", "text.wav", "train", ("Letters.",)),
+        CaptionedAudio("fs:5", None, "test", ("Gone.",)),
+        CaptionedAudio("fs:6", "../outside.wav", "train", ("Elsewhere.",)),
+    ]
+
+
+def fill(root):
+    write_wav(root / "a.wav")
+    write_wav(root / "b.wav", seconds=1.0, channels=2)
+    write_wav(root.parent / "outside.wav")
+    (root / "zero.wav").touch()
+    (root / "text.wav").write_text("this is no audio")
+
+
+def test_cuts_report_and_what_was_left_out(args, capsys):
+    fill(args.corpus_dir)
+    write_manifests("toy", toy_items(), SkipList(), args)
+    cuts = list(read_jsonl(args.manifests_dir / "toy_train_cuts.jsonl.gz"))
+    assert [cut["id"] for cut in cuts] == ["fs:1", "fs:2"]
+    assert [caption["text"] for caption in captions_of(cuts[0])] == ["A dog.", "It barks."]
+    assert [cut["duration"] for cut in cuts] == [0.5, 1.0]
+    assert [cut["recording"]["sources"][0]["source"] for cut in cuts] == ["a.wav", "b.wav"]
+    assert list(read_jsonl(args.manifests_dir / "toy_test_cuts.jsonl.gz")) == []
+
+    report = read_report(args.manifests_dir / "toy_report.json")
+    assert report["expected"]["audio"] == {"train": 4, "valid": 0, "test": 1}
+    assert (report["found"]["train"]["audio"], report["found"]["train"]["captions"]) == (2, 3)
+    assert report["found"]["train"]["hours"] == pytest.approx(1.5 / 3600)
+    assert (report["missing"], report["unreadable"], report["bad_row"]) == (1, 3, 0)
+    skipped = [json.loads(line) for line in (args.manifests_dir / "toy_skipped.jsonl").read_text().splitlines()]
+    causes = {entry["key"]: entry["cause"] for entry in skipped}
+    assert causes["fs:3"] == "empty file" and causes["fs:5"] == "no such file"
+    assert "leaves the corpus" in causes["fs:6"] and causes["fs:4"]
+    assert not any(str(args.corpus_dir) in cause for cause in causes.values())
+    assert "toy train: 2 clips of 4 (50.0%), 3 captions" in capsys.readouterr().out
+
+    assert corpus_roots(args.manifests_dir) == {"toy": args.corpus_dir.resolve()}
+    assert list(listed_keys(args.manifests_dir, "toy", "test")) == ["fs:5"]
+
+
+def test_a_second_run_writes_the_same_bytes(args):
+    fill(args.corpus_dir)
+    contents = []
+    for _ in range(2):
+        write_manifests("toy", reversed(toy_items()) if contents else toy_items(), SkipList(), args)
+        contents.append((args.manifests_dir / "toy_test_cuts.jsonl.gz").read_bytes())
+        contents.append((args.manifests_dir / "toy_report.json").read_bytes())
+    assert contents[:2] == contents[2:]
+    write_manifests("toy", toy_items(), SkipList(), args)
+    first = (args.manifests_dir / "toy_train_cuts.jsonl.gz").read_bytes()
+    write_manifests("toy", toy_items(), SkipList(), args)
+    assert (args.manifests_dir / "toy_train_cuts.jsonl.gz").read_bytes() == first
+
+
+def test_two_rows_with_one_key_and_other_labels_are_a_duplicate(args):
+    write_wav(args.corpus_dir / "a.wav")
+    skipped = SkipList()
+    items = [LabelledAudio("fs:1", "a.wav", "train", (label,)) for label in ("Dog", "Dog", "Cat")]
+    write_manifests("toy", items, skipped, args)
+    (cut,) = read_jsonl(args.manifests_dir / "toy_train_cuts.jsonl.gz")
+    assert cut["supervisions"][0]["custom"]["labels"] == ["Dog"]
+    assert skipped.counts() == {"duplicate": 1}
+
+
+def test_errors_of_the_whole_corpus(args):
+    with pytest.raises(UserError, match="none of the 1 clips that toy lists"):
+        write_manifests("toy", [CaptionedAudio("fs:1", "a.wav", "train", ("A dog.",))], SkipList(), args)
+    with pytest.raises(UserError, match="no row other; rows are toy"):
+        write_manifests("other", [], SkipList(), args)
+    args.corpus_dir.rmdir()
+    with pytest.raises(UserError, match="no such folder"):
+        write_manifests("toy", [], SkipList(), args)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("toy: {role: sauce, domain: sound}", "role: 'sauce'"),
+        ("toy: {role: source, domain: noise}", "domain: 'noise'"),
+        ("toy: {role: source, domain: sound, evaluated: [dev]}", "evaluated: 'dev'"),
+        ("toy: {role: source, domain: sound, adio: {}}", "adio"),
+        ("toy: source", "toy: expected role"),
+    ],
+)
+def test_a_wrong_row_of_corpora_yaml_is_named(tmp_path, text, words):
+    (tmp_path / "corpora.yaml").write_text(text)
+    with pytest.raises(UserError, match=words):
+        load_corpora(tmp_path / "corpora.yaml")
+
+
+def test_audio_is_found_once_in_order_and_through_links(tmp_path):
+    for name in ("b/-x.wav", "b/-x.flac", "b/-x.m4a", "a/_y.FLAC", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/loop").symlink_to(tmp_path)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "z.ogg").touch()
+    (tmp_path / "c").symlink_to(elsewhere)
+    assert find_audio(tmp_path) == ["a/_y.FLAC", "b/-x.flac", "c/z.ogg"]
+    assert find_audio(tmp_path, "b") == ["b/-x.flac"]
+    assert find_audio(tmp_path, "absent") == []
+
+
+def test_the_index_passes_over_what_is_something_else():
+    assert index_audio(["a/1.wav", "b/x.wav", "c/1.wav"], lambda stem: str(int(stem))) == {"1": "a/1.wav"}
+
+
+def test_headers_of_what_is_no_audio(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_header(tmp_path / "absent.wav")
+    soundfile.write(tmp_path / "short.wav", np.zeros(0), 8000)
+    with pytest.raises(ValueError, match="no samples"):
+        read_header(tmp_path / "short.wav")
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x18ftypM4A ")
+    with pytest.raises(ValueError, match="convert it to flac or wav"):
+        read_header(tmp_path / "a.m4a")

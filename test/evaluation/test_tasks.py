@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a task file to result files; what is done is left alone until the encoder or the task changes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from icefall_alp.config import LinearProbeConfig
+from icefall_alp.evaluation import linear_probe, tasks
+from icefall_alp.evaluation.results import read_results
+from icefall_alp.utils.errors import UserError
+
+
+@pytest.fixture
+def config(toy_task):
+    paths = {key: toy_task[key] for key in ("train_cuts", "test_cuts", "class_list")}
+    return LinearProbeConfig(**paths, batch_size=40, num_steps=3, max_duration=10.0)
+
+
+def _evaluate(config, encoder, tmp_path):
+    return tasks.evaluate(linear_probe.PROTOCOL, "toy", config, encoder, tmp_path / "log_mel", "the command")
+
+
+def test_written_once_and_again_when_something_changes(config, log_mel, tmp_path):
+    first = _evaluate(config, log_mel, tmp_path)
+    assert [(r.pooling, r.metric) for r in first] == [("mean", "mAP"), ("attention", "mAP")]
+    assert sorted(read_results(tmp_path), key=lambda r: r.pooling) == sorted(first, key=lambda r: r.pooling)
+    assert (first[0].num_scored, first[0].num_expected, first[0].command) == (20, 21, "the command")
+    assert _evaluate(config, log_mel, tmp_path) == []
+    assert len(_evaluate(replace(config, seed=1), log_mel, tmp_path)) == 2
+    assert len(_evaluate(replace(config, seed=1), replace(log_mel, digest="other"), tmp_path)) == 2
+
+
+def test_only_the_missing_pooling_is_done(config, log_mel, tmp_path):
+    _evaluate(replace(config, poolings=("mean",)), log_mel, tmp_path)
+    with_both = _evaluate(config, log_mel, tmp_path)  # another configuration, so both
+    assert len(with_both) == 2
+    next((tmp_path / "log_mel").rglob("*attention*")).unlink()
+    assert [r.pooling for r in _evaluate(config, log_mel, tmp_path)] == ["attention"]
+
+
+def test_digest_follows_clips_class_list_and_configuration(config, tmp_path):
+    digest = tasks.task_digest("linear_probe", config)
+    assert tasks.task_digest("linear_probe", config) == digest
+    classes = tmp_path / "classes.txt"
+    classes.write_text("dog\nrain\nbell\nengine\nother\n", encoding="utf-8")
+    assert tasks.task_digest("linear_probe", replace(config, num_steps=4)) != digest
+    assert tasks.task_digest("linear_probe", replace(config, class_list=str(classes))) != digest
+    assert tasks.task_digest("linear_probe", replace(config, test_cuts=config.train_cuts)) != digest
+    with pytest.raises(UserError, match="no features there"):
+        tasks.task_digest("linear_probe", replace(config, test_cuts=str(tmp_path / "absent")))
+
+
+def test_command_line(config, tmp_path, monkeypatch, capsys):
+    task = tmp_path / "toy.yaml"
+    plain = {"train_cuts": config.train_cuts, "test_cuts": config.test_cuts, "class_list": config.class_list}
+    task.write_text(yaml.safe_dump({**plain, "batch_size": 40}), encoding="utf-8")
+    arguments = ["--exp-dir", str(tmp_path / "exp" / "log_mel"), "--task", str(task), "--set", "num_steps=2"]
+    monkeypatch.setattr(sys, "argv", ["a/evaluate_linear_probe.py", *arguments])
+    tasks.main(linear_probe.PROTOCOL, "doc")
+    (result, _) = read_results(tmp_path / "exp")
+    assert result.task == "toy"
+    assert result.command.startswith("evaluate_linear_probe.py --exp-dir ")
+    tasks.main(linear_probe.PROTOCOL, "doc")
+    assert "skip: log_mel linear_probe toy is done" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["evaluate_linear_probe.py", *arguments[:-1], "num_stepz=2"])
+    with pytest.raises(SystemExit) as exit_status:
+        tasks.main(linear_probe.PROTOCOL, "doc")
+    assert exit_status.value.code == 1
+    assert "num_stepz: unknown key" in capsys.readouterr().err
+    assert Path(tmp_path / "exp" / "log_mel" / "results").is_dir()

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradient modifiers against golden gradients and autograd; nothing at all happens when they do not fire."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from icefall_alp.models.zipformer.regularizers import (
+    Balancer,
+    ScaleGrad,
+    Whiten,
+    fires,
+    limit_param,
+    mean_over_deviation,
+    penalize_abs,
+    whitening_metric,
+)
+
+BALANCERS = ["ff_hidden", "layer_out", "keys", "conv_bct", "frontend"]
+WHITENS = ["g1_limit2", "g4_keys", "g1_not_violated"]
+
+
+def gradient(function, x, gy):
+    x = x.clone().requires_grad_(True)
+    y = function(x)
+    assert torch.equal(y, x)
+    y.backward(gy)
+    return x.grad
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_balancer(units, golden, close, draw, name):
+    draw(0.0)
+    case, settings = units(f"balancer/{name}"), golden("units_meta.json")[f"balancer/{name}"]
+    settings = {k.replace("positive", "positive"): v for k, v in settings.items()}
+    close(gradient(Balancer(**settings, prob=1.0), case["x"], case["gy"]), case["dx"])
+
+
+@pytest.mark.parametrize("case", ["random", "constant", "zero"])
+def test_balancer_equals_differentiated_loss(draw, case):
+    """The closed form against autograd on the loss as it is defined."""
+    draw(0.0)
+    torch.manual_seed(1)
+    x = {"random": torch.randn(40, 6) * 3 + 1, "constant": torch.ones(40, 6), "zero": torch.zeros(40, 6)}[case].double()
+    gy = torch.randn_like(x)
+    module = Balancer(0.4, 0.6, 0.1, 1.0, prob=1.0)
+    leaf = x.float().requires_grad_(True)
+    mean, square = leaf.mean(0), leaf.square().mean(0)
+    std, rms = (square - mean.square()).clamp(min=1e-20).sqrt(), square.clamp(min=1e-20).sqrt()
+    ratio = mean / std
+    sides = (ratio - ratio.clamp(mean_over_deviation(0.4), mean_over_deviation(0.6))).abs()
+    limits = 0.1 * 1.25331413732, 1.25331413732
+    loss = sides.sum() + (rms.clamp(*limits) / rms).log().abs().sum()
+    (line,) = torch.autograd.grad(loss, leaf)
+    line = line * 0.04 / line.square().mean(0).sqrt().clamp(min=1e-20)
+    expected = gy.float() + gy.float().abs() * line
+    torch.testing.assert_close(gradient(module, x.float(), gy.float()), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WHITENS)
+def test_whiten(units, golden, close, draw, name):
+    draw(0.0)
+    case, settings = units(f"whiten/{name}"), golden("units_meta.json")[f"whiten/{name}"]
+    module = Whiten(settings["whitening_limit"], settings["grad_scale"], settings["num_groups"])
+    close(whitening_metric(case["x"], settings["num_groups"])[2], case["metric"])
+    close(gradient(module, case["x"], case["gy"]), case["dx"])
+    violated = bool(case["metric"] >= settings["whitening_limit"])
+    assert violated == (name != "g1_not_violated")
+    assert module.prob == (0.25 if violated else 0.025)
+
+
+def test_whiten_follows_the_gradient_of_its_metric(draw):
+    draw(0.0)
+    torch.manual_seed(0)
+    x = (torch.randn(50, 3, 8) @ torch.randn(8, 8)).requires_grad_(True)
+    gy = torch.randn_like(x)
+    x_metric = x.detach().clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(whitening_metric(x_metric, 2)[2], x_metric)
+    added = gradient(Whiten(1.0, 0.01, num_groups=2), x.detach(), gy) - gy
+    torch.testing.assert_close(added.norm(), 0.01 * gy.norm(), rtol=1e-3, atol=0)
+    assert torch.nn.functional.cosine_similarity(added.flatten(), slope.flatten(), dim=0) > 0.9999
+
+
+def test_limit_param_and_penalty(units, golden, close, draw):
+    draw(0.0)
+    module, meta = nn.Identity(), golden("units_meta.json")
+    case, settings = units("limit_param"), meta["limit_param"]
+    limit = lambda x: limit_param(module, x, settings["min"], settings["max"])  # noqa: E731
+    assert torch.equal(gradient(limit, case["x"], case["gy"]), case["dx"])
+    case, settings = units("penalize"), meta["penalize"]
+    penalize = lambda x: penalize_abs(module, x, settings["limit"], settings["penalty"], 0.1)  # noqa: E731
+    close(gradient(penalize, case["x"], case["gy"]), case["dx"], atol=1e-8)
+
+
+def test_scale_grad():
+    gy = torch.randn(5)
+    assert torch.equal(gradient(ScaleGrad(0.2), torch.randn(5), gy), gy * 0.2)
+
+
+MODIFIERS = {
+    "balancer": lambda m: Balancer(prob=0.4).train(m.training),
+    "whiten": lambda m: Whiten(1.0).train(m.training),
+    "limit": lambda m: lambda x: limit_param(m, x, 0.0, 0.1),
+    "penalty": lambda m: lambda x: penalize_abs(m, x, 25.0, 1e-4, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", MODIFIERS)
+def test_no_node_and_no_copy_unless_it_fires(draw, name):
+    x = torch.randn(4, 8, requires_grad=True)
+    training = MODIFIERS[name](nn.Identity().train())
+    evaluating = MODIFIERS[name](nn.Identity().eval())
+    draw(0.999)
+    assert training(x) is x
+    draw(0.0)
+    assert evaluating(x) is x
+    assert training(x.detach()).requires_grad is False
+    with torch.no_grad():
+        assert training(x) is x
+    assert training(x) is not x
+
+
+def test_scale_grad_is_absent_in_eval():
+    x = torch.randn(4, requires_grad=True)
+    assert ScaleGrad(0.2).eval()(x) is x
+
+
+def test_decisions_follow_pythons_random():
+    random.seed(3)
+    first = [fires(0.3) for _ in range(2000)]
+    random.seed(3)
+    assert [fires(0.3) for _ in range(2000)] == first
+    assert 0.25 < sum(first) / 2000 < 0.35
+    before = random.getstate()
+    assert not fires(0.0)
+    assert random.getstate() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gradients_keep_their_type(draw, dtype):
+    draw(0.0)
+    x = (torch.randn(30, 8) * 5).to(dtype).requires_grad_(True)
+    for module in (Balancer(prob=1.0), Whiten(1.0)):
+        (grad,) = torch.autograd.grad(module(x), x, torch.randn(30, 8).to(dtype))
+        assert grad.dtype == dtype and grad.isfinite().all()

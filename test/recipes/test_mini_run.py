@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real run.sh, stages 0-9, in a copy of the repository on a tenth of the embedded corpus; then faults in it.
+
+The recordings are those that come with pip, so that nothing is downloaded. The tests run in the order of this file.
+"""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RUNS = ("log_mel", "untrained", "tagging", "contrastive_scratch", "captioning_scratch", "contrastive_tagging")
+PROTOCOLS = {"linear_probe", "retrieval", "captioning"}
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mini_run")]
+
+
+class Recipe:
+    """A copy of the repository, its recipe, and a way to run it."""
+
+    def __init__(self, root):
+        listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+        for name in names:
+            if (ROOT / name).exists() and not name.startswith("test/"):
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, root / name)
+        self.folder = root / "egs/captionstew/ALP"
+        self.env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+        self.make_tiny_configuration()
+
+    def make_tiny_configuration(self):
+        """conf/tiny: conf/mini with few steps and a tenth of the corpus."""
+        tiny = self.folder / "conf/tiny"
+        shutil.copytree(self.folder / "conf/mini", tiny)
+        for path in tiny.rglob("*.yaml"):
+            text = re.sub(r"(num_steps: )\d+", r"\g<1>12", path.read_text())
+            text = re.sub(r"(language_model_steps: )\d+", r"\g<1>4", text)
+            text = re.sub(r"((?:save|valid)_every: )\d+", r"\g<1>6", text)
+            text = re.sub(r"((?:log|average)_every: )\d+", r"\g<1>3", text)
+            path.write_text(re.sub(r"(max_duration: )\d+", r"\g<1>60", text))
+        corpora = tiny / "corpora.sh"
+        corpora.write_text(
+            corpora.read_text().replace("make_mini_corpora.py", "make_mini_corpora.py --scale 0.1 --recordings pip")
+        )
+
+    def command(self, *arguments):
+        return ["bash", self.folder / "run.sh", "--conf", "conf/tiny", *map(str, arguments)]
+
+    def run(self, *arguments):
+        return subprocess.run(
+            self.command(*arguments), env=self.env, capture_output=True, text=True, cwd=self.folder, timeout=900
+        )
+
+    def one_stage(self, stage, *arguments):
+        return self.run("--stage", stage, "--stop-stage", stage, *arguments)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    return Recipe(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(scope="module")
+def finished(recipe):
+    result = recipe.run()
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    recipe.output = result.stdout
+    return recipe
+
+
+def test_every_run_has_every_number_in_the_table(finished):
+    table = (finished.folder / "exp/RESULTS.md").read_text()
+    for run in RUNS:
+        results = [json.loads(p.read_text()) for p in (finished.folder / "exp" / run / "results").rglob("*.json")]
+        assert {r["protocol"] for r in results} == PROTOCOLS, run
+        assert all(r["num_scored"] > 0 and "chance" in r and r["command"] for r in results)
+    for word in ("Contrastive-scratch", "Captioning-scratch", "Contrastive-init", "Zipformer-AEC", "FSD50k", "R@1"):
+        assert word in table
+
+
+def test_every_removal_has_its_reason(finished):
+    with gzip.open(finished.folder / "data/captionstew/removed.jsonl.gz", "rt") as file:
+        removed = [json.loads(line) for line in file]
+    assert {"too_long", "leak"} <= {row["reason"] for row in removed}
+    assert all(row["collides_with"] for row in removed if row["reason"] == "leak")
+    skipped = "".join(p.read_text() for p in (finished.folder / "data/manifests").glob("*_skipped.jsonl"))
+    assert "unreadable" in skipped and "bad_row" in skipped
+
+
+def test_second_run_skips_every_stage_and_says_so(finished):
+    started = time.monotonic()
+    result = finished.run()
+    assert result.returncode == 0, result.stderr
+    assert "\nrun: " not in result.stdout and result.stdout.count("\nskip: ") > 30
+    assert time.monotonic() - started < 90
+
+
+def test_edited_task_is_evaluated_again_and_nothing_else(finished):
+    task = finished.folder / "conf/tiny/tasks/linear_probe/fsd50k.yaml"
+    task.write_text(task.read_text().replace("num_steps: 12", "num_steps: 13"))
+    result = finished.one_stage(6)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("\nrun: ") == len(RUNS) and f"run: linear_probe_fsd50k_{RUNS[0]}" in result.stdout
+
+
+def test_killed_training_continues_from_its_last_checkpoint(finished):
+    arguments = ("--stage", 5, "--stop-stage", 5, "--objective", "captioning", "--init", "tagging")
+    overlay = finished.folder / "conf/tiny/init_tagging.yaml"
+    overlay.write_text(overlay.read_text().replace("num_steps: 12", "num_steps: 30"))
+    process = subprocess.Popen(
+        finished.command(*arguments), env=finished.env, cwd=finished.folder, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    pointer = finished.folder / "exp/captioning_tagging/checkpoints/last"
+    while not pointer.exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert pointer.exists() and not (finished.folder / "exp/captioning_tagging/encoder").exists()
+    result = finished.run(*arguments)
+    assert result.returncode == 0, result.stderr
+    continued = re.search(r"continuing from \S*step_(\d+)", result.stdout + result.stderr)
+    assert continued and int(continued[1]) > 0
+    assert (finished.folder / "exp/captioning_tagging/encoder/model.safetensors").exists()
+
+
+def test_two_processes_train(finished):
+    encoder = finished.folder / "exp/contrastive_scratch"
+    shutil.move(encoder, finished.folder / "exp/kept")
+    result = finished.one_stage(5, "--objective", "contrastive", "--init", "scratch", "--num-processes", 2)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert (encoder / "encoder/model.safetensors").exists()
+    shutil.rmtree(encoder)
+    shutil.move(finished.folder / "exp/kept", encoder)
+
+
+def test_flipped_bit_in_a_checkpoint_is_named_and_the_one_before_is_used(finished):
+    run = finished.folder / "exp/captioning_tagging"
+    last = run / "checkpoints" / (run / "checkpoints/last").read_text().strip() / "model.safetensors"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    result = finished.one_stage(5, "--objective", "captioning", "--init", "tagging")
+    assert result.returncode == 0, result.stderr
+    assert "model.safetensors does not match its digest" in result.stdout + result.stderr
+
+
+def test_flipped_bit_in_an_encoder_is_one_clear_line(finished):
+    weights = finished.folder / "exp/captioning_tagging/encoder/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    result = finished.one_stage(7, "--objective", "captioning", "--init", "tagging")
+    assert result.returncode != 0
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "exp/captioning_tagging/encoder" in errors[0] and "Traceback" not in result.stderr
+
+
+def test_misspelt_key_is_one_clear_line(finished):
+    path = finished.folder / "conf/tiny/train_tagging.yaml"
+    good = path.read_text()
+    path.write_text(good.replace("base_lr", "base_lrr"))
+    result = finished.one_stage(4)
+    path.write_text(good)
+    assert result.returncode != 0 and "Traceback" not in result.stderr
+    assert "error: optim.base_lrr: unknown key (did you mean base_lr?)" in result.stderr
+
+
+def test_changed_configuration_refuses_to_continue_and_names_the_difference(finished):
+    path = finished.folder / "conf/tiny/train_tagging.yaml"
+    good = path.read_text()
+    changed = yaml.safe_load(good)
+    changed["optim"]["base_lr"] = 0.01
+    path.write_text(yaml.safe_dump(changed))
+    result = finished.one_stage(4)
+    path.write_text(good)
+    assert result.returncode != 0 and "optim.base_lr was 0.045 and is 0.01" in result.stderr
+
+
+def test_missing_corpus_folder_is_named_and_the_others_are_kept(finished):
+    shutil.move(finished.folder / "data/corpora/clotho", finished.folder / "data/clotho_elsewhere")
+    left_out = finished.run("--stage", 0, "--stop-stage", 0, "--dry-run", "true")
+    assert left_out.returncode == 0
+    prepare = ["local/prepare.py", "--corpora", "conf/tiny/corpora.yaml", "--roots", "clotho=data/corpora/clotho"]
+    prepare += ["audiocaps=data/corpora/audiocaps"]
+    shell = ["bash", "-c", '. ./path.sh; exec "$@"', "bash"]
+    result = subprocess.run([*shell, *prepare], cwd=finished.folder, env=finished.env, capture_output=True, text=True)
+    assert result.returncode == 0 and "left out: clotho: no folder data/corpora/clotho" in result.stdout
+    named = subprocess.run(
+        [*shell, *prepare, "--only", "clotho"], cwd=finished.folder, env=finished.env, capture_output=True, text=True
+    )
+    assert named.returncode == 1 and named.stderr.startswith("error: clotho: no folder data/corpora/clotho")

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark command runs, names what is wrong, and its baseline computes what it is compared with."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from icefall_alp.training.scaled_adam import ScaledAdam
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "benchmark.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("benchmark", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_scaled_adam_prints_machine_medians_and_ratios(tmp_path):
+    shapes = tmp_path / "shapes.json"
+    shapes.write_text(json.dumps({"shapes": {"weight": [30, 20], "bias": [30], "scale": []}}))
+    done = call("scaled_adam", "--shapes", shapes, "--rounds", 5)
+    assert done.returncode == 0, done.stderr
+    assert "1 threads" in done.stdout
+    assert "3 tensors, 631 elements" in done.stdout
+    for contender in ("AdamW foreach", "ScaledAdam", "loop"):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(contender + "  ")]
+        assert "x AdamW foreach (" in line
+        assert "5 rounds)" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["warp"], 2, "invalid choice: 'warp'"),
+        (["scaled_adam", "--rounds", "3"], 2, "--rounds must be at least 5"),
+        (["scaled_adam", "--shapes", "none.json"], 1, "error: none.json: no such file"),
+    ],
+)
+def test_mistakes_are_named(benchmark, monkeypatch, capsys, tmp_path, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.main()
+    assert stopped.value.code == status
+    assert message in capsys.readouterr().err
+
+
+def test_contenders_take_turns(benchmark):
+    order = []
+    contenders = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    times = benchmark.take_turns(contenders, torch.device("cpu"), rounds=5, repeats=2)
+    assert order == ["a", "a", "b", "b"] * 6
+    assert [len(seconds) for seconds in times.values()] == [5, 5]
+
+
+def test_the_loop_computes_what_scaled_adam_does(benchmark):
+    shapes = [[6, 5], [6, 5], [300], [], [1], [4, 2, 3]]
+    device = torch.device("cpu")
+    here, there = (benchmark._random_parameters(shapes, device) for _ in range(2))
+    optimizer, reference = ScaledAdam(here), benchmark.reference_scaled_adam(there)
+    for step in range(130):
+        for p, q in zip(here, there, strict=True):
+            torch.manual_seed(step)
+            p.grad = torch.randn_like(p) * (30.0 if step % 13 == 12 else 1.0)
+            q.grad = p.grad.clone()
+        optimizer.step()
+        reference()
+    for p, q in zip(here, there, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)

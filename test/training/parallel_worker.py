@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One rank of test_parallel.py: `parallel_worker.py <scenario> <folder>`."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from training_toys import CONFIG, ToyBatch, ToyObjective, ToyStream, make_batch, make_trainer
+
+from icefall_alp.objectives.base import LossOutput
+from icefall_alp.utils import distributed
+from icefall_alp.utils.errors import clean_exit
+
+
+class Separate(ToyObjective):
+    """Unlike InfoNCE, a bad clip of one process does not reach the loss of the others."""
+
+    def forward(self, batch: ToyBatch) -> LossOutput:
+        total = self.audio_encoder(batch.features).sum() + self.tied_encoder(batch.targets).sum()
+        return LossOutput(total, torch.tensor(len(batch.targets)))
+
+
+def gradients(folder: Path) -> None:
+    """What one step leaves in the gradients, with uneven batches (2 and 3 items), and what validation says."""
+    trainer = make_trainer(None, noise=False)
+    _, _, sums = trainer.backward(make_batch(distributed.rank()))
+    found = {name: parameter.grad for name, parameter in trainer.objective.named_parameters()}
+    save_file({**found, "mean": sums[:1] / sums[1]}, folder / f"gradients_{distributed.rank()}.safetensors")
+    (folder / f"valid_{distributed.rank()}.json").write_text(json.dumps(trainer.validate()))
+
+
+def interrupted(folder: Path) -> None:
+    """The unbroken run; and one broken off after step 7 and started again, in the same processes."""
+    make_trainer(folder / "unbroken").fit()
+    try:
+        make_trainer(folder / "broken", stream=ToyStream(fail_at=9)).fit()
+    except KeyboardInterrupt:
+        torch.manual_seed(99)
+    make_trainer(folder / "broken").fit()
+
+
+def poisoned(folder: Path) -> None:
+    """One bad batch on the second process only, then nothing but bad ones on it."""
+    trainer = make_trainer(folder / "poisoned", replace(CONFIG, num_steps=3), stream=ToyStream(damage=range(3, 4)))
+    trainer.fit()
+    save_file(trainer.objective.audio_encoder.state_dict(), folder / f"poisoned_{distributed.rank()}.safetensors")
+    damaged = ToyStream(damage=range(3, 99, 2))
+    make_trainer(None, replace(CONFIG, num_steps=40), stream=damaged, kind=Separate).fit()
+
+
+@clean_exit
+def main() -> None:
+    distributed.setup()
+    scenario = {function.__name__: function for function in (gradients, interrupted, poisoned)}
+    for name in sys.argv[2:]:
+        scenario[name](Path(sys.argv[1]))
+    distributed.cleanup()
+
+
+if __name__ == "__main__":
+    main()

@@ -140,8 +140,7 @@ def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, mean_onl
     encoder = encoder.to(place)
     frames: list[Tensor] = [torch.empty(0)] * len(shards)
     plan = BatchPlan(shards.durations, max_duration, NUM_BUCKETS, seed=0)
-    seconds = round(float(shards.durations.sum()), 1)
-    with tqdm(total=seconds, desc=f"encode {folder.name}", unit=" audio-s", mininterval=1.0) as progress:
+    with tqdm(total=len(shards), desc=f"encode {folder.name}", unit=" clips", mininterval=1.0) as progress:
         for indices in plan.epoch(0):
             features = [torch.from_numpy(shards.features(int(i))) for i in indices]
             lens = torch.tensor([len(f) for f in features])
@@ -153,7 +152,7 @@ def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, mean_onl
                     cut_id = shards.cuts[int(i)].id
                     raise UserError(f"{folder}: {cut_id}: the encoder's frames are not finite; did training diverge?")
                 frames[int(i)] = _storable(valid)
-            progress.update(float(shards.durations[indices].sum()))
+            progress.update(len(indices))
     return _unscaled(frames, shards)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -59,13 +60,13 @@ def _memory() -> str:
 
 
 def training_summaries(exp_dir: Path) -> dict[str, dict[str, str]]:
-    """How each run was trained, from the losses it logged.
+    """How each run was trained, from what it logged: steps, last losses, seconds of audio and of training.
 
     Args:
         exp_dir: Folder that holds one folder per run.
 
     Returns:
-        run -> name -> text; runs without a log are left out.
+        run -> name -> text; runs without a log are left out. Seconds come from the mean rates in the text log.
     """
     summaries = {}
     for path in sorted(exp_dir.glob("*/losses.jsonl")):
@@ -75,8 +76,21 @@ def training_summaries(exp_dir: Path) -> dict[str, dict[str, str]]:
             entry = json.loads(line)
             step = entry.pop("step")
             last |= entry
-        summary = {"steps": f"{step}"}
-        for kind, values in last.items():
-            summary |= {f"{kind} {name}": f"{value:.3f}" for name, value in values.items() if "loss" in name}
-        summaries[path.parent.name] = summary
+        summary = {"steps": f"{step:,}"}
+        for kind in ("train", "valid"):
+            if "loss" in last.get(kind, {}):
+                summary[f"{kind} loss"] = f"{last[kind]['loss']:.3f}"
+        summaries[path.parent.name] = summary | _training_rates(path.with_name("train.log"), step)
     return summaries
+
+
+def _training_rates(path: Path, num_steps: int) -> dict[str, str]:
+    """Hours of audio and minutes of training behind `num_steps`, from the rates in the text log."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    rates = [float(rate) for rate in re.findall(r" train: .*audio-s/s ([\d.e+]+)", text)]
+    steps = [float(seconds) for seconds in re.findall(r" train: .*seconds per step ([\d.e+-]+)", text)]
+    if not rates or not steps:
+        return {}
+    wall = num_steps * sum(steps) / len(steps)
+    audio = wall * sum(rates) / len(rates)
+    return {"hours of audio": f"{audio / 3600:.1f}", "minutes": f"{wall / 60:.1f}", "audio-s/s": f"{audio / wall:.0f}"}

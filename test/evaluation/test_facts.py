@@ -26,5 +26,12 @@ def test_commit_and_changes(tmp_path):
     assert facts.commit(tmp_path).endswith("with uncommitted changes")
 
 
-def test_training_summary_takes_the_last_losses(exp_dir):
+def test_training_summary_takes_the_last_losses_and_the_mean_rates(exp_dir):
     assert facts.training_summaries(exp_dir) == {"ours": {"steps": "10", "train loss": "4.000", "valid loss": "5.000"}}
+    lines = [
+        f"INFO step {step} train: loss 4, audio-s/s {rate}, data wait 0.1, seconds per step {seconds}"
+        for step, rate, seconds in ((5, 500, 10), (10, 700, "1.4e+01"))
+    ]
+    (exp_dir / "ours" / "train.log").write_text("\n".join(lines), encoding="utf-8")
+    summary = facts.training_summaries(exp_dir)["ours"]
+    assert (summary["minutes"], summary["audio-s/s"], summary["hours of audio"]) == ("2.0", "600", "20.0")

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from icefall_alp.evaluation.published import load_published
@@ -13,15 +15,15 @@ from icefall_alp.utils.errors import UserError
 
 def test_report(published_yaml, exp_dir, tmp_path):
     provenance = tmp_path / "provenance.json"
-    provenance.write_text('{"note": "own", "sources": [{"name": "barks", "licence": "CC0"}]}', encoding="utf-8")
+    content = {"note": "own", "hours": {"a": 1.5}, "sides": {"bark": {"train": ["x", "y"]}}, "all": list(range(100))}
+    provenance.write_text(json.dumps(content), encoding="utf-8")
     report = render_report(load_published(published_yaml), Numbers(read_results(exp_dir)), exp_dir, provenance)
     assert "| Theirs | 0.500 (90 of 100) / 0.400 | – / 7.00 |" in report
     assert "| Theirs-init | – / – | – / 8.00 |" in report
     assert "| linear_probe sounds mean | mAP | ours | 0.500 | 0.100 | 5.0x | 0.250 (90 of 100) | 90/100 |" in report
     assert "- Caption loss, sounds: the floor 3.000; ours 2.000 (better)" in report
     assert "| ours | 10 | 4.000 | 5.000 |" in report
-    assert "- note: own" in report
-    assert "name: barks, licence: CC0" in report
+    assert "- note: own\n- hours: a 1.5\n- sides:\n  - bark:\n    - train: x, y\n- all: 100 entries" in report
     assert "evaluate ours\nevaluate floor" in report or "evaluate floor\nevaluate ours" in report
     for fact in ("processor", "cores", "GPU", "torch", "commit"):
         assert f"- {fact}: " in report

@@ -9,6 +9,8 @@ Always evaluated in float32. Zipformer, arXiv:2310.11230, section 3.3.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,11 +37,15 @@ class _Swoosh(torch.autograd.Function):
 
 
 def swoosh_value(x: Tensor, shift: float, offset: float) -> Tensor:
-    """Value of a swoosh in the type of `x`; in-place steps on one buffer, log(1 + e) being far faster than log1p."""
-    z = x.float() - shift
-    value = z.clamp(max=LARGEST_EXPONENT).exp_().add_(1.0).log_()
-    torch.maximum(value, z, out=value)
-    return value.add_(z, alpha=-SLOPE).sub_(SLOPE * shift + offset).to(x.dtype)
+    """Value of a swoosh in the type of `x`.
+
+    With c = offset this is log(exp(x - shift - c) + exp(-c)) - 0.08 x: no separate pass for the constants. In-place
+    steps, and log(k + e) is far faster than log1p.
+    """
+    wide = x.float()
+    z = wide - (shift + offset)
+    value = z.clamp(max=LARGEST_EXPONENT).exp_().add_(math.exp(-offset)).log_()
+    return torch.maximum(value, z, out=value).add_(wide, alpha=-SLOPE).to(x.dtype)
 
 
 def swoosh_slope(x: Tensor, shift: float) -> Tensor:
@@ -71,25 +77,29 @@ class SwooshR(Swoosh):
 
 
 class _ActDropLinear(torch.autograd.Function):
-    """linear(mask * swoosh(x)): keeps x and the small mask; the activation is computed again in backward."""
+    """linear(mask * swoosh(x)); keeps x and the small mask and computes the activation again in backward.
+
+    On a CPU, where time is dearer than memory, the activation is kept too.
+    """
 
     @staticmethod
     def forward(ctx, x, mask, weight, bias, shift: float, offset: float) -> Tensor:
-        ctx.save_for_backward(x, mask, weight)
-        ctx.shift, ctx.offset = shift, offset
         hidden = swoosh_value(x, shift, offset)
         if mask is not None:
             hidden.mul_(mask)
+        ctx.save_for_backward(x, mask, weight, hidden if x.device.type == "cpu" else None)
+        ctx.shift, ctx.offset = shift, offset
         return F.linear(hidden, weight, bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        x, mask, weight = ctx.saved_tensors
-        hidden = swoosh_value(x, ctx.shift, ctx.offset)
+        x, mask, weight, hidden = ctx.saved_tensors
         slope = swoosh_slope(x, ctx.shift)
         if mask is not None:
-            hidden.mul_(mask)
             slope.mul_(mask)
+        if hidden is None:
+            hidden = swoosh_value(x, ctx.shift, ctx.offset)
+            hidden = hidden if mask is None else hidden.mul_(mask)
         rows = grad.reshape(-1, grad.shape[-1])
         grad_x = slope.mul_(grad @ weight.to(grad.dtype)).to(x.dtype)
         grad_weight = rows.t() @ hidden.to(grad.dtype).reshape(-1, hidden.shape[-1])

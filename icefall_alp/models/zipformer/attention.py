@@ -63,6 +63,34 @@ def _parts(pos: Tensor, num_frames: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, batch, step)]
 
 
+class _Softmax(torch.autograd.Function):
+    """Weights in the type of the scores, computed in float32, and a copy of those of the first head.
+
+    The copy spares the slice's backward, which would fill a whole gradient with zeros.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        biased = scores if bias is None else scores + bias
+        weights = biased.softmax(-1, dtype=torch.float32).to(scores.dtype)
+        ctx.save_for_backward(weights)
+        ctx.set_materialize_grads(False)
+        return weights, weights[0].clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, None]:
+        (weights,) = ctx.saved_tensors
+        grad_scores = torch.zeros_like(weights) if grad is None else _softmax_backward(grad, weights)
+        if grad_first is not None:
+            grad_scores[0] += _softmax_backward(grad_first, weights[0])
+        return grad_scores, None
+
+
+def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    wide = torch.ops.aten._softmax_backward_data(grad.float(), weights.float(), -1, torch.float32)
+    return wide.to(weights.dtype)
+
+
 class AttentionWeights(ScheduledModule):
     """Softmax over sources of content and relative-position scores."""
 
@@ -76,7 +104,7 @@ class AttentionWeights(ScheduledModule):
         self.balance_keys = Balancer(0.4, 0.6, 0.0, 100.0, prob=0.025)
         self.whiten_keys = Whiten(schedule((0, 3.0), (20000, 6.0), default=3.0), 0.025, num_groups=num_heads)
 
-    def forward(self, x: Tensor, pos_emb: Tensor, score_bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, pos_emb: Tensor, score_bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Attention weights.
 
         Args:
@@ -85,7 +113,8 @@ class AttentionWeights(ScheduledModule):
             score_bias: what hides sources, see `Context`, or None.
 
         Returns:
-            (heads, N, target T, source T), each row summing to one, exactly zero at hidden sources.
+            Weights (heads, N, target T, source T), each row summing to one, exactly zero at hidden sources, and those
+            of the first head again (N, T, T).
         """
         width = self.num_heads * self.query_head_dim
         q, k, p = self.in_proj(x).split((width, width, self.num_heads * self.pos_head_dim), dim=-1)
@@ -93,9 +122,7 @@ class AttentionWeights(ScheduledModule):
         scores = self._scores(self._by_head(q), self._by_head(k), p, pos_emb)
         scores = penalize_abs(self, scores, SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB)
         scores = scores.view(self.num_heads, x.shape[0], x.shape[1], x.shape[1])
-        if score_bias is not None:
-            scores = scores + score_bias
-        return scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+        return _Softmax.apply(scores, score_bias)
 
     def _scores(self, q: Tensor, k: Tensor, p: Tensor, pos_emb: Tensor) -> Tensor:
         if self.training and fires(self.now(self.pos_emb_skip_rate)):

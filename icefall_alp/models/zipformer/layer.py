@@ -71,10 +71,10 @@ class ZipformerLayer(ScheduledModule):
             context: what may be seen at this frame rate.
         """
         original = x
-        weights = self.self_attn_weights(x, pos_emb, context.score_bias)
+        weights, first_head = self.self_attn_weights(x, pos_emb, context.score_bias)
         keep = self._keep(x, self.attention_skip_rate)
         x = x + self.feed_forward1(x)
-        x = add_branch(x, self.balancer_na(self.nonlin_attention(x, self._first_head(weights))), keep)
+        x = add_branch(x, self.balancer_na(self.nonlin_attention(x, self._mixing(first_head))), keep)
         x = add_branch(x, self.self_attn1(x, weights), keep)
         x = self._add_convolution(x, self.conv_module1, context)
         x = add_branch(x, self.balancer_ff2(self.feed_forward2(x)), self._keep(x, self.ff2_skip_rate))
@@ -92,10 +92,9 @@ class ZipformerLayer(ScheduledModule):
     def _keep(self, x: Tensor, rate: Scheduled) -> Tensor | None:
         return sequence_mask(x, self.now(rate)) if self.training else None
 
-    def _first_head(self, weights: Tensor) -> Tensor:
-        """Weights (N, T, T) of head 0; now and then, in training, uniform over the sources that are not hidden."""
-        first = weights[0]
+    def _mixing(self, weights: Tensor) -> Tensor:
+        """Weights (N, T, T); now and then, in training, uniform over the sources that are not hidden."""
         if self.training and fires(self.now(self.const_attention_rate)):
-            allowed = (first > 0).to(first.dtype)
+            allowed = (weights > 0).to(weights.dtype)
             return allowed / allowed.sum(-1, keepdim=True)
-        return first
+        return weights

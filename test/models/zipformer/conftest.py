@@ -122,3 +122,29 @@ def close() -> Callable[..., None]:
         torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def check_module(close) -> Callable[..., None]:
+    """Compare a module's output and all gradients with a unit fixture.
+
+    `call(module, x)` runs it; `layout` turns the fixture's axes, by default (T, N, C), into ours and `back` returns.
+    """
+
+    def swap(x: Tensor) -> Tensor:
+        return x.transpose(0, 1)
+
+    def check(module, case, call, layout=swap, back=swap) -> None:
+        module.load_state_dict({k.removeprefix("param/"): v for k, v in case.items() if k.startswith("param/")})
+        module.eval()
+        x = case["x"].clone().requires_grad_(True)
+        y = call(module, layout(x))
+        y.backward(layout(case["gy"]))
+        close(back(y), case["y"])
+        close(x.grad, case["dx"], rtol=1e-5, atol=2e-6)
+        grads = {k: p.grad for k, p in module.named_parameters()}
+        for name, grad in grads.items():
+            close(grad, case[f"grad/{name}"], rtol=2e-5, atol=2e-5)
+        assert len(grads) == sum(k.startswith("grad/") for k in case)
+
+    return check

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
+from icefall_alp.models.zipformer.activations import SwooshL
+from icefall_alp.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, FirstConv
 
 
 @pytest.fixture
@@ -62,3 +64,25 @@ def test_masked_frames_do_not_reach_valid_ones(frontend):
         alone = module(x[1:, :31])
     torch.testing.assert_close(after[1, :12], before[1, :12], rtol=0, atol=0)
     torch.testing.assert_close(after[1, :12], alone[0], rtol=1e-5, atol=1e-5)
+
+
+def to_inner(x):
+    return x.permute(0, 2, 3, 1)
+
+
+def test_convnext(units, check_module):
+    case = units("convnext")
+    check_module(ConvNeXt(4), case, lambda m, x: m(x), layout=to_inner, back=lambda y: y.permute(0, 3, 1, 2))
+
+
+def test_convnext_equals_plain_convolutions():
+    torch.manual_seed(0)
+    module, x = ConvNeXt(4).eval(), torch.randn(2, 4, 9, 11)
+    y = module.pointwise_conv2(SwooshL()(module.pointwise_conv1(module.depthwise_conv(x))))
+    torch.testing.assert_close(module(to_inner(x)), to_inner(x + y))
+
+
+def test_first_convolution_equals_the_plain_one():
+    torch.manual_seed(0)
+    conv, x = FirstConv(1, 4, 3, padding=(0, 1)), torch.randn(2, 11, 8)
+    torch.testing.assert_close(conv(x), F.conv2d(x.unsqueeze(1), conv.weight, conv.bias, padding=(0, 1)))

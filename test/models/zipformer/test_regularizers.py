@@ -36,7 +36,6 @@ def gradient(function, x, gy):
 def test_balancer(units, golden, close, draw, name):
     draw(0.0)
     case, settings = units(f"balancer/{name}"), golden("units_meta.json")[f"balancer/{name}"]
-    settings = {k.replace("positive", "positive"): v for k, v in settings.items()}
     close(gradient(Balancer(**settings, prob=1.0), case["x"], case["gy"]), case["dx"])
 
 

@@ -178,9 +178,8 @@ def main() -> None:
         files = sorted(path for path in root.rglob("*") if path.is_file())
         listed = {str(path.relative_to(root)): (path.stat().st_size, sha256_file(path)) for path in files}
         (root / "done.json").write_text(json.dumps({"digest": digest, "files": listed}, indent=0) + "\n")
-    print(
-        f"{options.output_dir}: {len(items):,} clips, {sum(report['hours'].values()):.2f} h of {report['recordings']}"
-    )
+    hours = sum(report["hours"].values())
+    print(f"{options.output_dir}: {len(items):,} clips, {hours:.2f} h, made of {', '.join(report['recordings'])}")
 
 
 if __name__ == "__main__":

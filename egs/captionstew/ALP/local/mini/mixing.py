@@ -17,7 +17,9 @@ from .sources import SAMPLE_RATE, Recordings, load_recording, trim
 from .speech import Utterance, speak
 
 LAYER_SECONDS = 2.6  # of one recording
-SOUND_SECONDS = 3.4
+SOUND_SECONDS, SCENE_SECONDS = 3.2, 7.4  # of one sound, of all sounds of a sequence
+TAIL_SECONDS = 0.7
+SHORTEST_SECONDS = 1.05
 BACKGROUND_DB = -14.0
 FRAME = 400
 
@@ -34,26 +36,28 @@ def render(scene: Scene, key: str, recordings: Recordings) -> np.ndarray:
         (samples,) float32 mono at 16 kHz; the loudest sample is at `scene.peak_db`.
     """
     rng = np.random.default_rng(zlib.crc32(key.encode()))
-    sounds = [level(render_sound(sound, recordings)) for sound in scene.sounds]
+    longest = min(SOUND_SECONDS, SCENE_SECONDS / len(scene.sounds))
+    sounds = [level(render_sound(sound, recordings, longest)) for sound in scene.sounds]
     mix = arrange(sounds, scene)
     if scene.seconds:
         mix = np.tile(mix, int(np.ceil(scene.seconds * SAMPLE_RATE / len(mix))))
     if scene.reverberation:
         mix = fftconvolve(mix, room(scene.reverberation, rng))
     before, after = (round(margin * SAMPLE_RATE) for margin in scene.margins)
+    after = max(after, round(SHORTEST_SECONDS * SAMPLE_RATE) - before - len(mix))
     mix = np.pad(mix, (before, after))
     mix = mix + coloured_noise(len(mix), scene.noise_slope, rng) * 10 ** (scene.noise_db / 20)
     mix = equalise(mix, scene.equaliser)
     return (mix * (10 ** (scene.peak_db / 20) / np.abs(mix).max())).astype(np.float32)
 
 
-def render_sound(sound: Sound, recordings: Recordings) -> np.ndarray:
-    """All layers of one sound at their times; (samples,) float32."""
+def render_sound(sound: Sound, recordings: Recordings, longest: float) -> np.ndarray:
+    """All layers of one sound at their times, cut after `longest` seconds; (samples,) float32."""
     placed = [(part, onset) for layer in sound.layers for part, onset in _placed(layer, recordings)]
     out = np.zeros(max(onset + len(part) for part, onset in placed), np.float32)
     for part, onset in placed:
         out[onset : onset + len(part)] += part
-    return fade(out[: round(SOUND_SECONDS * SAMPLE_RATE)])
+    return fade(out[: round(longest * SAMPLE_RATE)])
 
 
 def _placed(layer: Layer, recordings: Recordings) -> list[tuple[np.ndarray, int]]:
@@ -90,13 +94,13 @@ def level(samples: np.ndarray) -> np.ndarray:
 
 
 def arrange(sounds: list[np.ndarray], scene: Scene) -> np.ndarray:
-    """Place the sounds one after the other, or all at once; (samples,) float64."""
+    """Place the sounds one after the other, or all at once; (samples,) float32."""
     starts = [0] * len(sounds)
     if scene.arrangement == "sequence":
         for index in range(1, len(sounds)):
             starts[index] = starts[index - 1] + len(sounds[index - 1]) + round(scene.gaps[index] * SAMPLE_RATE)
     longest = max(len(sound) for sound in sounds)
-    mix = np.zeros(max(start + len(sound) for start, sound in zip(starts, sounds, strict=True)))
+    mix = np.zeros(max(start + len(sound) for start, sound in zip(starts, sounds, strict=True)), np.float32)
     for index, (start, sound) in enumerate(zip(starts, sounds, strict=True)):
         gain = 1.0
         if scene.arrangement == "background" and index:
@@ -107,30 +111,30 @@ def arrange(sounds: list[np.ndarray], scene: Scene) -> np.ndarray:
 
 def room(seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Impulse response: the direct sound, then noise that decays by 60 dB in `seconds`."""
-    time = np.arange(round(min(seconds, 1.2) * SAMPLE_RATE)) / SAMPLE_RATE
+    time = np.arange(round(min(seconds, TAIL_SECONDS) * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
     response = tail * (0.5 / np.sqrt((tail**2).sum()))
     response[0] = 1.0
-    return response
+    return response.astype(np.float32)
 
 
 def _gains(frequencies: np.ndarray, bands: tuple[float, ...], decibels: tuple[float, ...]) -> np.ndarray:
-    return 10 ** (np.interp(np.log(np.maximum(frequencies, 20.0)), np.log(bands), decibels) / 20)
+    return np.exp(np.interp(np.log(np.maximum(frequencies, 20.0)), np.log(bands), decibels) * (np.log(10) / 20))
 
 
 def equalise(samples: np.ndarray, decibels: tuple[float, ...]) -> np.ndarray:
     """Apply gains that run linearly, in dB over log frequency, between EQUALISER_BANDS."""
     size = next_fast_len(len(samples), real=True)
-    gains = _gains(rfftfreq(size, 1 / SAMPLE_RATE), EQUALISER_BANDS, decibels)
+    gains = _gains(rfftfreq(size, 1 / SAMPLE_RATE), EQUALISER_BANDS, decibels).astype(np.float32)
     return irfft(rfft(samples, size) * gains, size)[: len(samples)]
 
 
 def coloured_noise(count: int, slope: float, rng: np.random.Generator) -> np.ndarray:
     """Noise of unit RMS whose spectrum falls by `-slope` dB for each octave above 100 Hz."""
     size = next_fast_len(count, real=True)
-    frequencies = rfftfreq(size, 1 / SAMPLE_RATE)
-    gains = 10 ** (slope * np.log2(np.maximum(frequencies, 100.0) / 100.0) / 20)
-    noise = irfft(rfft(rng.standard_normal(size)) * gains, size)[:count]
+    frequencies = rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32)
+    gains = (np.maximum(frequencies, 100.0) / 100.0) ** np.float32(slope / (20 * np.log10(2)))
+    noise = irfft(rfft(rng.standard_normal(size, np.float32)) * gains, size)[:count]
     return noise / np.sqrt((noise**2).mean())
 
 

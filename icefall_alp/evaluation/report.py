@@ -103,7 +103,7 @@ def main_table(published: Published, numbers: Numbers) -> tuple[list[str], list[
         (column, {row: values[i] for row, values in table.rows.items()})
         for table in published.tables
         for i, column in enumerate(table.columns)
-        if any(numbers.get(run, column.key) for run in published.runs)
+        if numbers.by_key.get(column.key)
     ]
     header = [f"{column.title} {f'({column.pooling})' if column.pooling else ''}".strip() for column, _ in columns]
     rows = [
@@ -134,7 +134,7 @@ def _detail_table(published: Published, numbers: Numbers) -> str:
     for key, runs in numbers.by_key.items():
         places = max(2, decimals.get(key, 2))
         beside = [_scored(runs.get(run), places) for run in published.baselines]
-        for run, result in runs.items():
+        for run, result in sorted(runs.items(), key=lambda item: _place(item[0], published)):
             factor = f"{result.value / result.chance:.1f}x" if result.chance else EMPTY
             name = " ".join(part for part in (key.protocol, key.task, key.pooling) if part)
             values = [_number(result.value, places), _number(result.chance, places), factor]
@@ -143,6 +143,12 @@ def _detail_table(published: Published, numbers: Numbers) -> str:
             )
     header = ["task", "metric", "run", "value", "chance", "over chance", *published.baselines.values()]
     return markdown_table([*header, "scored/expected"], rows)
+
+
+def _place(run: str, published: Published) -> int:
+    """Where a run stands among the others: the paper's rows first, then baselines, then runs it does not know."""
+    known = [*published.runs, *published.baselines]
+    return known.index(run) if run in known else len(known)
 
 
 def _versus_lines(wanted: Versus, published: Published, numbers: Numbers) -> list[str]:

@@ -74,8 +74,12 @@ def read_result(path: Path) -> Result:
 
 
 def read_results(exp_root: Path) -> list[Result]:
-    """Every number of every run below `exp_root`, ordered by file name."""
-    return [read_result(path) for path in sorted(exp_root.glob("*/results/*/*.json"))]
+    """Every number of every run below `exp_root`, ordered by file name, R@5 before R@10."""
+
+    def place(path: Path) -> list[str | int]:
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
+
+    return [read_result(path) for path in sorted(exp_root.glob("*/results/*/*.json"), key=place)]
 
 
 def is_done(

@@ -30,7 +30,9 @@ def test_written_and_read_back(tmp_path):
     assert results.read_results(tmp_path) == [RESULT]
     pooled = replace(RESULT, protocol="linear_probe", pooling="mean", metric="mAP")
     assert results.write_result(tmp_path / "r", pooled).name == "t.mean.map.json"
-    assert len(results.read_results(tmp_path)) == 2
+    for k in (10, 5):
+        results.write_result(tmp_path / "r", replace(RESULT, metric=f"T2A R@{k}"))
+    assert [r.metric for r in results.read_results(tmp_path)] == ["mAP", "T2A R@1", "T2A R@5", "T2A R@10"]
 
 
 def test_done_only_with_every_metric_and_both_digests(tmp_path):

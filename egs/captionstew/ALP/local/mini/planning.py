@@ -34,6 +34,7 @@ SPEAKERS, VIDEOS, UTTERANCES = 25, 3, 10
 FREESOUND_IDS = {"fsd50k": 100000, "clotho": 300000, "wavcaps": 500000}
 DUPLICATES = {"audiocaps": 36, "clotho": 12}
 LONG_SECONDS = 66.0
+LEAST = 16  # clips of a split that gives salt, at any scale
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Planner:
         items = []
         for split, (full, captions) in AUDIOCAPS.items():
             side = "train" if split == "train" else "heldout"
-            for ident in self.youtube_ids(f"audiocaps/{split}", self.count(full)):
+            for ident in self.youtube_ids(f"audiocaps/{split}", self.count(full, LEAST)):
                 rng = self.rng("audiocaps", ident)
                 scene, start = self.free_scene(rng, side), int(rng.integers(0, 30)) * 10
                 texts = tuple(describe(scene, rng, captions))
@@ -165,10 +166,10 @@ class Planner:
 
     def clotho(self) -> list[Item]:
         """Five captions; every tenth file is stereo at 44.1 kHz, as all of the real corpus are."""
-        numbers = iter(self.freesound_ids("clotho", sum(self.count(full) for full in CLOTHO.values())))
+        numbers = iter(self.freesound_ids("clotho", sum(self.count(full, LEAST) for full in CLOTHO.values())))
         items = []
         for split, full in CLOTHO.items():
-            for index in range(self.count(full)):
+            for index in range(self.count(full, LEAST)):
                 ident = next(numbers)
                 rng = self.rng("clotho", ident)
                 scene = self.free_scene(rng, "train" if split == "development" else "heldout")
@@ -208,23 +209,22 @@ class Planner:
 
     def planted(self, *corpora: list[Item]) -> list[Item]:
         """Clips of other corpora that WavCaps holds too, with captions of its own."""
-        audiocaps, audioset, clotho, fsd50k = corpora
-        train = [item for item in audiocaps if item.split == "train"][: self.count(DUPLICATES["audiocaps"], 30)]
-        development = [item for item in clotho if item.split == "development"][1 : 1 + DUPLICATES["clotho"]]
-        choices = [(train, "AudioSet_SL", "duplicate"), (development, "FreeSound", "duplicate")]
-        choices.append(([item for item in audiocaps if item.split == "test"][:5], "AudioSet_SL", "leak"))
-        choices.append(([item for item in audioset if item.split == "eval"][:2], "AudioSet_SL", "leak"))
-        choices.append(([item for item in clotho if item.split == "evaluation"][:2], "FreeSound", "leak"))
-        choices.append(([item for item in fsd50k if item.split == "test"][:3], "FreeSound", "leak"))
+        audiocaps, audioset, clotho, fsd50k = (_by_split(items) for items in corpora)
+        choices = (
+            (audiocaps["train"][: self.count(DUPLICATES["audiocaps"], 30)], "AudioSet_SL", "duplicate", 0),
+            (clotho["development"][1 : 1 + DUPLICATES["clotho"]], "FreeSound", "duplicate", 0),
+            (audiocaps["test"][:4], "AudioSet_SL", "leak", 0),
+            (audiocaps["test"][4:5], "AudioSet_SL", "leak", 4),  # AudioSet's segment starts 4 s later
+            (audioset["eval"][:2], "AudioSet_SL", "leak", 0),
+            (clotho["evaluation"][:2], "FreeSound", "leak", 0),
+            (fsd50k["test"][:3], "FreeSound", "leak", 0),
+        )
         items = []
-        for originals, part, salt in choices:
+        for originals, part, salt, later in choices:
             for item in originals:
                 rng = self.rng("planted", item.corpus, item.ident)
                 planted = self.wavcaps_item(part, item.ident, item.key, item.scene, rng)
-                items.append(replace(planted, salt=salt, start=item.start))
-        # AudioSet lists the last leaked AudioCaps clip four seconds later
-        shifted = len(train) + len(development) + 4
-        items[shifted] = replace(items[shifted], start=items[shifted].start + 4)
+                items.append(replace(planted, salt=salt, start=item.start + later))
         return items
 
     def paraspeechcaps(self, voxceleb2: list[Item]) -> list[Item]:
@@ -322,6 +322,13 @@ class Planner:
         keys = [pool[(2 * index + step) % len(pool)] for step in range(2)]
         layers = (Layer(keys[0]), Layer(keys[1], (1.4,)))
         return Sound(_speaker_event(REAL_SPEAKERS[language]), layers), {"gender": REAL_SPEAKERS[language]}
+
+
+def _by_split(items: list[Item]) -> dict[str, list[Item]]:
+    splits: dict[str, list[Item]] = {}
+    for item in items:
+        splits.setdefault(item.split, []).append(item)
+    return splits
 
 
 def _has_tag(event: Event, tag: str) -> bool:

@@ -93,7 +93,10 @@ def fetch_recordings(work_dir: Path, mode: str) -> Recordings:
             if mode == "apt":
                 raise UserError(f"real recordings: {error}; try --recordings auto") from error
             reason = " ".join(str(error).split())
-            print(f"WARNING: REAL RECORDINGS ARE MISSING ({reason}); the speech and music engines stand in", file=sys.stderr)
+            print(
+                f"WARNING: REAL RECORDINGS ARE MISSING ({reason}); the speech and music engines stand in",
+                file=sys.stderr,
+            )
     done = {prefix: root / f"{prefix}.version" for prefix in PACKAGES}
     return Recordings(root, {PACKAGES[p][0]: v.read_text().strip() for p, v in done.items() if v.is_file()})
 

@@ -26,9 +26,11 @@ from icefall_alp.models.zipformer.masks import padding_mask
 from icefall_alp.models.zipformer.regularizers import Whiten
 from icefall_alp.models.zipformer.schedule import Clock, attach_clock
 from icefall_alp.utils.atomic_io import atomic_folder
+from icefall_alp.utils.digests import sha256_file
 from icefall_alp.utils.errors import UserError
 
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
+DIGEST_FILE = "model.safetensors.sha256"  # as `sha256sum` writes it: safetensors itself notices no flipped bit
 MIN_FRAMES = 9  # of the input, for one frame of the output
 NAMES_SHOWN = 10
 
@@ -111,11 +113,13 @@ class AudioEncoder(nn.Module):
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Whiten)]
 
     def save(self, folder: Path | str) -> None:
-        """Write `config.yaml` and `model.safetensors`; the folder appears complete or not at all."""
+        """Write `config.yaml`, `model.safetensors` and its digest; the folder appears complete or not at all."""
         with atomic_folder(Path(folder)) as temporary:
             save_config(self.config, temporary / CONFIG_FILE)
             state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
             save_file(state, temporary / WEIGHTS_FILE)
+            digest = sha256_file(temporary / WEIGHTS_FILE)
+            (temporary / DIGEST_FILE).write_text(f"{digest}  {WEIGHTS_FILE}\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path | str, **settings: Any) -> AudioEncoder:
@@ -138,6 +142,7 @@ class AudioEncoder(nn.Module):
                     raise UserError(f"unknown setting {', '.join(unknown)}; known are {', '.join(SETTINGS)}")
                 config = config_from_dict(ZipformerConfig, read_yaml(path / CONFIG_FILE))
                 config = dataclasses.replace(config, **settings)
+                _check_digest(path)
                 state = _read_tensors(path / WEIGHTS_FILE)
             elif path.is_dir():
                 state, config = _read_auden_folder(path, settings)
@@ -150,6 +155,14 @@ class AudioEncoder(nn.Module):
             raise UserError(f"{path}: {error}") from error
         encoder.load_state_dict(state)
         return encoder
+
+
+def _check_digest(folder: Path) -> None:
+    """Refuse weights that are not those `save` wrote."""
+    if (folder / DIGEST_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
+        wanted = (folder / DIGEST_FILE).read_text(encoding="utf-8", errors="replace").split()[:1]
+        if wanted != [sha256_file(folder / WEIGHTS_FILE)]:
+            raise UserError(f"{WEIGHTS_FILE} does not match its digest: it is damaged; export the encoder again")
 
 
 def _read_auden_folder(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Tensor], ZipformerConfig]:

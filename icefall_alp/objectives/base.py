@@ -60,3 +60,12 @@ class Objective(nn.Module):
         """Tell the encoder's schedules how far training is, in batches of `reference_seconds`."""
         if not self.encoder_is_frozen:
             self.audio_encoder.set_batch_count(value)
+
+    def training_state(self) -> dict[str, Any]:
+        """What this process's training changes besides parameters, for checkpoints (plain JSON types)."""
+        return {} if self.encoder_is_frozen else self.audio_encoder.training_state()
+
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """Continue from `training_state`."""
+        if not self.encoder_is_frozen:
+            self.audio_encoder.set_training_state(state)

@@ -104,7 +104,8 @@ class Trainer:
         self.model: nn.Module = self.objective
         if distributed.world_size() > 1:
             ids = None if self.device.type == "cpu" else [self.device]
-            self.model = DistributedDataParallel(self.objective, device_ids=ids)
+            # Some steps leave parameters out, for example the position term that attention skips now and then.
+            self.model = DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=True)
         groups = parameter_groups(self.objective, optim.base_lr)
         self.optimizer = ScaledAdam(groups, lr=optim.base_lr, clipping_scale=optim.clipping_scale)
         self.scheduler = Eden(self.optimizer, optim.lr_steps, optim.lr_epochs, optim.warmup_steps, optim.warmup_start)
@@ -288,7 +289,7 @@ class Trainer:
         exp_dir, average = self.exp_dir, self.average
         if exp_dir is None:
             return
-        own = {"rng": rng_state(), "sums": self.sums.state()}
+        own = {"rng": rng_state(), "sums": self.sums.state(), "objective": self.objective.training_state()}
         state = {
             "num_batches": self.stream_step * distributed.world_size(),
             "num_skipped": self.num_skipped,
@@ -345,6 +346,7 @@ class Trainer:
         rank, world_size = distributed.rank(), distributed.world_size()
         # Rounded down: after a change of processes a few batches may be seen twice, none is missed.
         self.stream_step = num_batches // world_size
+        self.objective.set_training_state(ranks[rank % len(ranks)]["objective"])
         if len(ranks) == world_size:
             set_rng_state(ranks[rank]["rng"])
         else:

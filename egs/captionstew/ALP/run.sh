@@ -62,19 +62,16 @@ train() {
   once "export_$name" "exp/$name/encoder" "exp/$name/checkpoints" -- export_encoder.py --exp-dir "exp/$name"
 }
 
-# evaluate PROTOCOL: every task of the protocol on every encoder.
+# evaluate PROTOCOL: every task of the protocol on every encoder; numbers that are there are left alone.
 evaluate() {
-  local protocol=$1 task name names
+  local protocol=$1 names folders
   names=$(encoders)
+  mapfile -t folders < <(printf 'exp/%s\n' $names)
   once untrained_encoder exp/untrained/encoder "$conf/encoder.yaml" -- \
     init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
-  for task in "$conf/tasks/$protocol"/*.yaml; do
-    for name in $names; do
-      once "${protocol}_$(basename "$task" .yaml)_$name" "exp/$name/results/$protocol" \
-        "$task" "exp/$name/encoder" data/fbank data/tokenizer -- \
-        launch.sh 1 "zipformer/evaluate_$protocol.py" --exp-dir "exp/$name" --task "$task"
-    done
-  done
+  once "$protocol${objective:+_$objective}${init:+_$init}" "${folders[-1]}/results/$protocol" \
+    "$conf/tasks/$protocol" "${folders[@]/%//encoder}" data/fbank data/tokenizer -- \
+    launch.sh 1 "zipformer/evaluate_$protocol.py" --exp-dir "${folders[@]}" --task "$conf/tasks/$protocol"/*.yaml
 }
 
 stage_0() { # Prepare one cutset per corpus, benchmarks too
@@ -129,7 +126,7 @@ stage_8() { # Evaluate the frozen encoders: question answering (not in this reci
 }
 
 stage_9() { # Collect the results into exp/RESULTS.md
-  run collect_results.py --exp-dir exp --paper conf/paper.yaml
+  run collect_results.py --exp-dir exp --paper conf/paper.yaml --provenance data/corpora/provenance.json
 }
 
 run_stages

@@ -66,7 +66,8 @@ train() {
 evaluate() {
   local protocol=$1 names folders
   names=$(encoders)
-  mapfile -t folders < <(printf 'exp/%s\n' $names)
+  mapfile -t folders <<<"$names"
+  folders=("${folders[@]/#/exp/}")
   once untrained_encoder exp/untrained/encoder "$conf/encoder.yaml" -- \
     init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
   once "$protocol${objective:+_$objective}${init:+_$init}" "${folders[-1]}/results/$protocol" \

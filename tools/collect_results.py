@@ -31,7 +31,7 @@ def main() -> None:
     )
     parser.add_argument("--exp-dir", type=Path, default=Path("exp"), help="folder that holds one folder per run")
     parser.add_argument("--paper", type=Path, required=True, help="YAML file of published tables")
-    parser.add_argument("--provenance", type=Path, help="JSON file on where the recordings came from")
+    parser.add_argument("--provenance", type=Path, help="JSON file on where the recordings came from, if there is one")
     parser.add_argument("--publish", type=Path, help="copy the report to this file")
     options = parser.parse_args()
 
@@ -40,7 +40,8 @@ def main() -> None:
     if not results:
         raise UserError(f"{options.exp_dir}: no results (*/results/*/*.json); run the evaluation stages first")
     numbers = Numbers(results)
-    report = render_report(published, numbers, options.exp_dir, options.provenance)
+    provenance = options.provenance if options.provenance and options.provenance.exists() else None
+    report = render_report(published, numbers, options.exp_dir, provenance)
     atomic_write_text(options.exp_dir / "RESULTS.md", report)
     draw_over_chance(published, numbers, options.exp_dir / "figures" / "over_chance.png")
     print(text_table(*main_table(published, numbers)))

@@ -8,7 +8,7 @@ _script=$(basename "$0")
 _print_help() {
   sed -n -e '/^#!/d' -e '/^# SPDX/d' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$_script"
   printf '\nOptions (with their defaults):\n'
-  sed -nE 's/^([a-z_]+)=([^#]*[^# ])? *# (.*)/\1\t\2\t\3/p' "$_script" | while IFS=$'\t' read -r name value text; do
+  sed -nE 's/^([a-z_]+)=([^#]*[^# ])? *# (.*)/\1@\2@\3/p' "$_script" | while IFS=@ read -r name value text; do
     printf '  --%-18s %-12s %s\n' "${name//_/-}" "${value:-\"\"}" "$text"
   done
   if grep -qE '^stage_[0-9]+\(\)' "$_script"; then

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import ctypes
 import hashlib
 import json
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_IN_DIGEST = ("--num-jobs", "--num-processes")
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
@@ -42,7 +46,7 @@ def main() -> int:
     print(f"run: {arguments.done.stem} ({reason})", flush=True)
     arguments.done.unlink(missing_ok=True)
     started = time.monotonic()
-    status = subprocess.run(command, check=False).returncode
+    status = run(command)
     if status == 0:
         record = {"command": command, "seconds": round(time.monotonic() - started, 1), "inputs": digests}
         arguments.done.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,22 @@ def main() -> int:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         temporary.replace(arguments.done)
     return status if status >= 0 else 128 - status
+
+
+def run(command: list[str]) -> int:
+    """Run to the end; signals to stop are passed on, and the command dies with this process."""
+    die_with_parent()
+    process = subprocess.Popen(command, preexec_fn=die_with_parent)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, _: process.send_signal(received))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command as well
+    return process.wait()
+
+
+def die_with_parent() -> None:
+    """Let Linux kill this process when its parent is gone, so that a killed run.sh leaves nothing running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def why_run(done: Path, digests: dict[str, str], outputs: list[Path]) -> str | None:
@@ -72,9 +92,15 @@ def input_digests(command: list[str], inputs: list[Path]) -> dict[str, str]:
     digests = {"the command": _sha256(json.dumps(_significant(command)).encode())}
     for path in inputs:
         digests[str(path)] = digest_path(path)
-    for path in sorted(source_files([ROOT, Path.cwd()], [Path(word) for word in command if word.endswith(".py")])):
+    for path in sorted(source_files([ROOT, Path.cwd()], scripts_of(command))):
         digests[path.name if ROOT not in path.parents else str(path.relative_to(ROOT))] = digest_path(path)
     return digests
+
+
+def scripts_of(command: list[str]) -> list[Path]:
+    """The Python files among a command's words, by path or found on PATH."""
+    words = [word for word in command if word.endswith(".py")]
+    return [Path(word if Path(word).is_file() else shutil.which(word) or word) for word in words]
 
 
 def digest_path(path: Path) -> str:

@@ -28,11 +28,12 @@ not_here_yet() {
 
 run_stages() {
   [[ $stage =~ ^[0-9]+$ && $stop_stage =~ ^[0-9]+$ ]] || die "--stage and --stop-stage take whole numbers, not '$stage' and '$stop_stage'"
+  stage=$((10#$stage)) stop_stage=$((10#$stop_stage))
   [ "$stage" -le "$stop_stage" ] || die "--stage $stage comes after --stop-stage $stop_stage"
   [[ $dry_run =~ ^(true|false)$ ]] || die "--dry-run takes true or false, not '$dry_run'"
+  declare -F "stage_$stop_stage" >/dev/null || die "there is no stage $stop_stage; --help lists the stages"
   local title
   for ((_stage = stage; _stage <= stop_stage; _stage++)); do
-    declare -F "stage_$_stage" >/dev/null || die "there is no stage $_stage; --help lists the stages"
     title=$(sed -nE "s/^stage_$_stage\(\) *\{ *# (.*)/\1/p" "$(basename "$0")")
     printf '\n== %s  stage %s: %s\n' "$(date +%H:%M:%S)" "$_stage" "$title"
     "stage_$_stage"

@@ -62,6 +62,7 @@ class TrainingConfig:
     keep_checkpoints: int = 10  # the newest ones
     average_every: int = 200  # steps between updates of the running model average
     average_last: float = 0.25  # the exported encoder averages this last share of the steps
+    initial_batch_count: float = 0.0  # where the schedules start; an encoder that is trained already needs no warm-up
     reference_seconds: float = 600.0  # batch count of the schedules = step x seconds per step over all ranks / this
 
 

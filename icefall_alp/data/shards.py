@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features on disk: Lhotse Shar (cuts and float16 features) with random access and restartable writing.
+"""Features on disk: Lhotse Shar (cuts and float32 features) with random access and restartable writing.
 
     cuts.000000.jsonl.gz   the cuts of a shard
     features.000000.tar    their features, one numpy member each
@@ -28,7 +28,7 @@ from icefall_alp.data.captions import jsonl_writer, read_jsonl
 from icefall_alp.utils.atomic_io import atomic_write_text, remove_leftovers
 from icefall_alp.utils.errors import UserError
 
-_DTYPE = np.dtype(np.float16)
+_DTYPE = np.dtype(np.float32)
 
 
 def _paths(folder: Path, number: int) -> tuple[Path, Path, Path]:

@@ -26,7 +26,7 @@ from icefall_alp.data.shards import FeatureShards, ShardIndex
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.utils import distributed
 from icefall_alp.utils.atomic_io import atomic_folder
-from icefall_alp.utils.digests import sha256_file, sha256_text
+from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 
 NUM_BUCKETS = 30  # clips of similar length are encoded together
@@ -90,8 +90,8 @@ class EncodedClips:
 def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp_dir: Path) -> EncodedClips:
     """The frames of a set, from `<exp_dir>/frames` where another task of this run has left them.
 
-    They are kept there when the task wants it (`cache_frames`), under the digests of encoder and set, so what was made
-    from other weights, features or clips is never read.
+    They are kept there when the task wants it (`cache_frames`), under the digests of encoder, set and code, so what was
+    made from other weights, features or clips, or by other code, is never read.
 
     Args:
         encoder: What makes the frames.
@@ -102,7 +102,7 @@ def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp
     Raises:
         UserError: See `encode_clips`; or a kept file is damaged.
     """
-    name = f"{folder.name}_{sha256_text(encoder.digest + set_digest(folder))[:16]}"
+    name = f"{folder.name}_{sha256_text(encoder.digest + set_digest(folder) + library_digest())[:16]}"
     path = exp_dir / "frames" / name / "frames.safetensors"
     if not path.is_file():
         clips = encode_clips(encoder.module, folder, config.max_duration)

@@ -23,11 +23,9 @@ from icefall_alp.evaluation.encode import num_listed, set_digest
 from icefall_alp.evaluation.encoders import FrozenEncoder, load_frozen_encoder
 from icefall_alp.evaluation.results import Result, is_done, write_result
 from icefall_alp.utils import distributed
-from icefall_alp.utils.digests import sha256_file, sha256_text
+from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import clean_exit
 from icefall_alp.utils.seeds import seed_everything
-
-_SHARED_CODE = ("encode.py", "encoders.py", "heads.py", "scores.py")
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,7 @@ def task_digest(protocol: str, config: TaskConfig) -> str:
     parts = [json.dumps(settings, sort_keys=True)]
     parts += [set_digest(Path(folder)) for folder in (config.train_cuts, config.test_cuts)]
     parts += [sha256_file(path) for path in _named_files(settings)]
-    here = Path(__file__).parent
-    parts += [sha256_file(here / name) for name in (*_SHARED_CODE, f"{protocol}.py")]
+    parts += [protocol, library_digest()]
     return sha256_text("\n".join(parts))
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -154,6 +155,11 @@ def load_config(folder: Path) -> dict[str, Any]:
     return json.loads((folder / _STATE).read_text(encoding="utf-8"))["config"]
 
 
+def write_config(exp_dir: Path, config: dict[str, Any]) -> None:
+    """Write `exp_dir/config.yaml`, for people: the whole configuration, defaults included."""
+    atomic_write_text(exp_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False, width=120))
+
+
 def config_digest(config: dict[str, Any]) -> str:
     """Digest of everything in a configuration that decides what an update does."""
     return sha256_text(json.dumps(_decisive(config), sort_keys=True))
@@ -175,7 +181,7 @@ def check_same_config(saved: dict[str, Any], current: dict[str, Any], exp_dir: P
     if differing:
         raise UserError(
             f"{exp_dir} was trained with another configuration: {'; '.join(differing)}; "
-            "put the values back, or choose another exp_dir"
+            f"put the values back, or move {exp_dir} away to start anew"
         )
 
 

@@ -135,6 +135,7 @@ class Trainer:
             stack.enter_context(logging_to(self.exp_dir and self.exp_dir / "train.log"))
             if self.exp_dir is not None:
                 self._resume(self.exp_dir)
+                distributed.on_main(lambda: checkpoints.write_config(self.exp_dir, self.run_config))
             if self.step >= self.config.num_steps:
                 LOGGER.info("finished: %d of %d steps are done, nothing to do", self.step, self.config.num_steps)
                 return
@@ -187,7 +188,8 @@ class Trainer:
         """
         epoch = self._epoch()
         num_batches = self.stream_step * distributed.world_size()
-        self.objective.set_batch_count(num_batches * self.train_stream.max_duration / self.config.reference_seconds)
+        batch_count = num_batches * self.train_stream.max_duration / self.config.reference_seconds
+        self.objective.set_batch_count(self.config.initial_batch_count + batch_count)
         self.optimizer.zero_grad(set_to_none=True)
         total, logs, sums = self.backward(batch)
         gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]

@@ -186,7 +186,7 @@ def test_stores_what_it_can_and_lists_the_rest(corpus):
     assert supervision.custom["captions"][1] == {"text": "hiss", "source": "toy"}
     assert shards.cuts[1].custom["corpus"] == "toy"
     samples, _ = soundfile.read(root / "-a.wav", dtype="float32")
-    assert np.abs(shards.features(0) - kaldi_fbank(samples.mean(axis=1))).max() < 0.01  # float16
+    assert np.abs(shards.features(0) - kaldi_fbank(samples.mean(axis=1))).max() < 1e-3
 
 
 def test_a_second_run_computes_only_what_changed(corpus):

@@ -311,13 +311,14 @@ def test_damaged_and_hostile_files_are_one_clear_line(encoder, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_flipped_bit_in_the_header_is_an_error(encoder, tmp_path):
+@pytest.mark.parametrize("place", [40, -5])
+def test_a_flipped_bit_in_header_or_weights_is_an_error(encoder, tmp_path, place):
     encoder.save(tmp_path / "encoder")
     path = tmp_path / "encoder" / "model.safetensors"
     data = bytearray(path.read_bytes())
-    data[40] ^= 0x80
+    data[place] ^= 0x80
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"model\.safetensors"):
+    with pytest.raises(UserError, match=r"encoder: model\.safetensors does not match its digest"):
         AudioEncoder.load(tmp_path / "encoder")
 
 

@@ -35,6 +35,7 @@ class Recipe:
             if (ROOT / name).exists() and not name.startswith("test/"):
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, root / name)
+        (root / ".venv").symlink_to(sys.prefix)  # nothing is installed again
         self.folder = root / "egs/captionstew/ALP"
         self.env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         self.make_tiny_configuration()
@@ -102,7 +103,7 @@ def test_second_run_skips_every_stage_and_says_so(finished):
     started = time.monotonic()
     result = finished.run()
     assert result.returncode == 0, result.stderr
-    assert "\nrun: " not in result.stdout and result.stdout.count("\nskip: ") > 30
+    assert "\nrun: " not in result.stdout and result.stdout.count("\nskip: ") > 25
     assert time.monotonic() - started < 90
 
 
@@ -111,7 +112,9 @@ def test_edited_task_is_evaluated_again_and_nothing_else(finished):
     task.write_text(task.read_text().replace("num_steps: 12", "num_steps: 13"))
     result = finished.one_stage(6)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("\nrun: ") == len(RUNS) and f"run: linear_probe_fsd50k_{RUNS[0]}" in result.stdout
+    again = set(re.findall(r"^(\w+) fsd50k mean mAP", result.stdout, re.MULTILINE))
+    assert again == set(RUNS)
+    assert result.stdout.count("voxceleb2 is done") == len(RUNS) and " voxceleb2 mean" not in result.stdout
 
 
 def test_killed_training_continues_from_its_last_checkpoint(finished):

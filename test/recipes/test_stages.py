@@ -64,7 +64,7 @@ def test_dry_run_prints_and_does_nothing(small_recipe):
         (["3"], "unexpected argument '3'"),
         (["--stage", "x"], "whole numbers, not 'x'"),
         (["--stage", "2", "--stop-stage", "1"], "--stage 2 comes after --stop-stage 1"),
-        (["--stage", "3", "--stop-stage", "3"], "there is no stage 3"),
+        (["--stage", "0", "--stop-stage", "3"], "there is no stage 3"),
         (["--dry-run", "yes"], "--dry-run takes true or false"),
     ],
 )

@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,33 @@ def test_failure_keeps_its_status_and_is_not_marked_done(once):
 
 def test_no_command_is_refused(once):
     assert subprocess.run([sys.executable, TOOL, "--done", "x"], capture_output=True).returncode == 2
+
+
+def test_the_command_dies_with_a_killed_runner(once):
+    (once.folder / "script.py").write_text(
+        "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    command = [sys.executable, TOOL, "--done", "done/y.json", "--", sys.executable, "script.py"]
+    runner = subprocess.Popen(command, cwd=once.folder)
+    pid = once.folder / "pid"
+    while not (pid.exists() and pid.read_text()):
+        time.sleep(0.02)
+    runner.kill()
+    runner.wait()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid.read_text()}/stat").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{pid.read_text()}/stat").exists()
+
+
+def test_a_signal_to_stop_reaches_the_command_and_its_status_comes_back(once):
+    (once.folder / "script.py").write_text(
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        "open('ready', 'w').close()\ntime.sleep(60)\n"
+    )
+    command = [sys.executable, TOOL, "--done", "done/y.json", "--", sys.executable, "script.py"]
+    runner = subprocess.Popen(command, cwd=once.folder)
+    while not (once.folder / "ready").exists():
+        time.sleep(0.02)
+    runner.terminate()
+    assert runner.wait(timeout=30) == 75

@@ -23,6 +23,20 @@ class Separate(ToyObjective):
         return LossOutput(total, torch.tensor(len(batch.targets)))
 
 
+class Skipping(ToyObjective):
+    """Every other batch leaves a parameter out, as attention now and then leaves out its position term."""
+
+    def __init__(self, noise: bool) -> None:
+        super().__init__(noise)
+        self.sometimes = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, batch: ToyBatch) -> LossOutput:
+        output = super().forward(batch)
+        if int(batch.cut_ids[0].split("_")[1]) // 2 % 2 == 0:
+            output.total = output.total * self.sometimes
+        return output
+
+
 def gradients(folder: Path) -> None:
     """What one step leaves in the gradients, with uneven batches (2 and 3 items), and what validation says."""
     trainer = make_trainer(None, noise=False)
@@ -42,6 +56,13 @@ def interrupted(folder: Path) -> None:
     make_trainer(folder / "broken").fit()
 
 
+def skipping(folder: Path) -> None:
+    """Steps with and without one of the parameters."""
+    trainer = make_trainer(None, replace(CONFIG, num_steps=6), kind=Skipping)
+    trainer.fit()
+    save_file(dict(trainer.objective.named_parameters()), folder / f"skipping_{distributed.rank()}.safetensors")
+
+
 def poisoned(folder: Path) -> None:
     """One bad batch on the second process only, then nothing but bad ones on it."""
     trainer = make_trainer(folder / "poisoned", replace(CONFIG, num_steps=3), stream=ToyStream(damage=range(3, 4)))
@@ -54,7 +75,7 @@ def poisoned(folder: Path) -> None:
 @clean_exit
 def main() -> None:
     distributed.setup()
-    scenario = {function.__name__: function for function in (gradients, interrupted, poisoned)}
+    scenario = {function.__name__: function for function in (gradients, interrupted, skipping, poisoned)}
     for name in sys.argv[2:]:
         scenario[name](Path(sys.argv[1]))
     distributed.cleanup()

@@ -20,7 +20,7 @@ WORKER = Path(__file__).with_name("parallel_worker.py")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    outcomes = run_processes(WORKER, 2, str(folder), "gradients", "interrupted", "poisoned")
+    outcomes = run_processes(WORKER, 2, str(folder), "gradients", "interrupted", "skipping", "poisoned")
     (folder / "outcomes.json").write_text(json.dumps(outcomes))
     return folder
 
@@ -39,6 +39,12 @@ def test_loss_and_gradients_equal_one_process_with_the_whole_batch(folder):
 def test_an_interrupted_run_equals_the_unbroken_one_to_the_bit(folder):
     for name in ("losses.jsonl", *(f"checkpoints/step_12/{n}" for n in ("manifest.json", "model.safetensors"))):
         assert (folder / "broken" / name).read_bytes() == (folder / "unbroken" / name).read_bytes()
+
+
+def test_a_step_may_leave_a_parameter_out(folder):
+    first, second = (load_file(folder / f"skipping_{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["sometimes"] != 1
 
 
 def test_a_bad_batch_on_one_process_is_skipped_by_all(folder):

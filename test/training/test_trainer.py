@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from training_toys import CONFIG, OPTIM, ToyStream, make_batch, make_trainer
 
 from icefall_alp.training.eden import eden_factor
@@ -103,6 +104,11 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_continues(tmp_p
     assert len(warnings) == 1 and "step_9 is damaged (optimizer.safetensors" in warnings[0]
     assert_same_run(tmp_path, unbroken)
     assert not victim.exists(), "a damaged checkpoint must not outlive the good ones that follow"
+
+
+def test_the_whole_configuration_stands_in_the_folder(unbroken):
+    config = yaml.safe_load((unbroken / "config.yaml").read_text())
+    assert config["training"]["num_steps"] == 12 and config["optim"]["clipping_scale"] == 2.0
 
 
 def test_never_silently_from_scratch(tmp_path):

@@ -86,12 +86,25 @@ class ToyStream:
 
 
 class ToyEncoder(nn.Linear):
+    """Remembers, like a regulariser, how often it was trained on, and its output depends on that."""
+
     def __init__(self) -> None:
         super().__init__(4, 3)
         self.batch_counts: list[float] = []
+        self.num_calls = 0
+
+    def forward(self, features: Tensor) -> Tensor:
+        self.num_calls += self.training
+        return super().forward(features) * (1 + self.num_calls / 100)
 
     def set_batch_count(self, value: float) -> None:
         self.batch_counts.append(value)
+
+    def training_state(self) -> dict[str, int]:
+        return {"num_calls": self.num_calls}
+
+    def set_training_state(self, state: dict[str, int]) -> None:
+        self.num_calls = state["num_calls"]
 
 
 class ToyObjective(Objective):

@@ -23,6 +23,14 @@ dry_run=false    # true prints the commands without running them
 . parse_options.sh
 . stages.sh
 
+# data/ and exp/ belong to one configuration: its corpora, its numbers.
+claim_folders() {
+  mkdir -p data exp
+  [ -f data/conf ] || echo "$conf" >data/conf
+  [ "$(cat data/conf)" = "$conf" ] ||
+    die "data/ and exp/ here belong to --conf $(cat data/conf); move both away before you run --conf $conf"
+}
+
 # once NAME OUTPUT INPUT... -- COMMAND...: run unless done with the same inputs.
 once() {
   local name=$1 output=$2 inputs=()
@@ -53,11 +61,11 @@ encoders() {
   selected_runs | tr -s ' ' _
 }
 
-# train RUN DATA OBJECTIVE CONFIG...: train, then export the averaged encoder.
+# train RUN INIT OBJECTIVE CONFIG...: train, then export the averaged encoder.
 train() {
-  local name=$1 data=data/fbank/$2 script=zipformer/train_$3.py
+  local name=$1 start=exp/$2/encoder script=zipformer/train_$3.py
   shift 3
-  once "train_$name" "exp/$name/checkpoints" "$conf/encoder.yaml" "$@" "$data" data/tokenizer -- \
+  once "train_$name" "exp/$name/checkpoints" "$conf/encoder.yaml" "$@" "$start" data/fbank data/tokenizer -- \
     launch.sh "$num_processes" "$script" --exp-dir "exp/$name" --config "$conf/encoder.yaml" "$@"
   once "export_$name" "exp/$name/encoder" "exp/$name/checkpoints" -- export_encoder.py --exp-dir "exp/$name"
 }
@@ -102,18 +110,18 @@ stage_3() { # Check and describe the cuts, train the tokenizer
 }
 
 stage_4() { # Train the supervised tagger that -init runs start from
-  train tagging audioset_train tagging "$conf/train_tagging.yaml"
+  train tagging scratch tagging "$conf/train_tagging.yaml"
 }
 
 stage_5() { # Pretrain the audio encoder by each objective
   local runs objective_ init_
   runs=$(selected_runs)
   while read -r objective_ init_ <&3; do
-    train "${objective_}_$init_" captionstew_train "$objective_" "$conf/train_$objective_.yaml" "$conf/init_$init_.yaml"
+    train "${objective_}_$init_" "$init_" "$objective_" "$conf/train_$objective_.yaml" "$conf/init_$init_.yaml"
   done 3<<<"$runs"
 }
 
-stage_6() { # Evaluate the frozen encoders: linear probes
+stage_6() { # Evaluate the frozen encoders: linear probes (detection is not in this recipe yet)
   evaluate linear_probe
 }
 
@@ -130,4 +138,8 @@ stage_9() { # Collect the results into exp/RESULTS.md
   run collect_results.py --exp-dir exp --paper conf/paper.yaml --provenance data/corpora/provenance.json
 }
 
+if [ "$dry_run" = false ]; then
+  install.sh
+  claim_folders
+fi
 run_stages

@@ -64,8 +64,11 @@ class Zipformer(nn.Module):
         """Chunk size in frames at 50 Hz and number of chunks seen to the left, -1 meaning all."""
         if not self.config.causal:
             return -1, -1
-        chunk_size = random.choice(self.config.chunk_size)
-        left_frames = random.choice(self.config.left_context_frames)
+        if self.training:
+            chunk_size = random.choice(self.config.chunk_size)
+            left_frames = random.choice(self.config.left_context_frames)
+        else:  # a frozen encoder draws nothing: the last choice is the widest
+            chunk_size, left_frames = self.config.chunk_size[-1], self.config.left_context_frames[-1]
         if chunk_size < 0 or left_frames < 0:
             return chunk_size, -1
         return chunk_size, max(1, left_frames // chunk_size)

@@ -36,7 +36,8 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
     valid_set = build_dataset(config.data, config.data.valid_cuts, training=False, seed=config.seed)
     plan = BatchPlan(train_set.durations, config.data.max_duration, config.data.num_buckets, config.seed)
     ranks = distributed.rank(), distributed.world_size()
-    shards = Path(config.data.train_cuts).glob("cuts.*.jsonl.gz")
+    start = Path(config.init) / "model.safetensors" if Path(config.init).is_dir() else Path(config.init)
+    inputs = [*Path(config.data.train_cuts).glob("cuts.*.jsonl.gz"), *([start] if config.init else [])]
     Trainer(
         build_objective(config),
         config.training,
@@ -44,7 +45,7 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
         TrainStream(train_set, plan, *ranks, config.data.num_workers),
         valid_batches(valid_set, config.data.max_duration, *ranks),
         options.exp_dir,
-        {**config_to_dict(config), "train_cuts_sha256": list(map(sha256_file, sorted(shards)))},
+        {**config_to_dict(config), "inputs_sha256": list(map(sha256_file, sorted(inputs)))},
         config.seed,
     ).fit()
     distributed.cleanup()

@@ -21,6 +21,19 @@ Config = TypeVar("Config")
 Mapping = dict[str, Any]
 
 
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, which by itself would let the last of two equal keys win silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Mapping:
+        keys = [key.value for key, _ in node.value]
+        twice = [key for key, _ in node.value if keys.count(key.value) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[-1].value} is there twice", twice[-1].start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def load_config(cls: type[Config], paths: typing.Sequence[str | Path], overrides: typing.Sequence[str] = ()) -> Config:
     """Build `cls` from YAML files and overrides such as `optim.base_lr=0.03`, later ones winning.
 
@@ -43,7 +56,7 @@ def read_yaml(path: str | Path) -> Mapping:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as configuration ({_reason(error)}){_siblings(path)}") from error
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _StrictLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:

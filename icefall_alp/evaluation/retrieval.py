@@ -69,8 +69,12 @@ def caption_similarity(objective: ContrastiveObjective, clips: EncodedClips, tex
     for start in range(0, len(clips), CHUNK):
         frames, lens = clips.batch(np.arange(start, min(start + CHUNK, len(clips))))
         audio.append(objective.embed_audio(frames.to(place), lens.to(place)))
-    text = [objective.embed_text(texts[start : start + CHUNK]) for start in range(0, len(texts), CHUNK)]
-    return (torch.cat(text).float() @ torch.cat(audio).float().T).cpu().numpy()
+    # Each wording once: equal captions must have equal embeddings to the last bit, or rounding would break their ties.
+    distinct = sorted(set(texts))
+    place_of = {text: i for i, text in enumerate(distinct)}
+    text = [objective.embed_text(distinct[start : start + CHUNK]) for start in range(0, len(distinct), CHUNK)]
+    similarity = (torch.cat(text).float() @ torch.cat(audio).float().T).cpu().numpy()
+    return similarity[[place_of[text] for text in texts]]
 
 
 PROTOCOL = Protocol("retrieval", RetrievalConfig, numbers, score)

@@ -51,6 +51,7 @@ def test_saved_config_loads_to_the_same_config(tmp_path):
         ),
         ("- a\n- b", r"expected `key: value` lines, found list"),
         ("a: [", r"not valid YAML"),
+        ("seed: 1\nseed: 2", r"not valid YAML: seed is there twice .* line 2"),
     ],
 )
 def test_bad_yaml_is_one_line_that_names_the_key(tmp_path, text, message):

@@ -45,6 +45,8 @@ once() {
 # The pretraining runs, a line each: those of runs.txt that --objective and --init leave, or the one they name.
 selected_runs() {
   if [ -n "$objective" ] && [ -n "$init" ]; then
+    [ -f "zipformer/train_$objective.py" ] && [ -f "$conf/init_$init.yaml" ] ||
+      die "no zipformer/train_$objective.py or no $conf/init_$init.yaml; there are: $(echo zipformer/train_*.py "$conf"/init_*)"
     echo "$objective $init"
   else
     awk -v o="$objective" -v i="$init" \
@@ -95,12 +97,17 @@ stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no be
 }
 
 stage_2() { # Compute fbank of every set that a configuration names
-  local sets name
+  local sets name cuts
   sets=$(grep -rhoE 'data/fbank/[a-z0-9_]+' "$conf"/*.yaml "$conf"/tasks | sort -u)
   for name in $sets; do
     name=${name##*/}
-    once "fbank_$name" "data/fbank/$name" data/*/"${name}_cuts.jsonl.gz" -- \
-      local/compute_fbank.py --cuts data/*/"${name}_cuts.jsonl.gz" --output-dir "data/fbank/$name" --num-jobs "$num_jobs"
+    cuts=(data/*/"${name}_cuts.jsonl.gz")
+    if [ "$dry_run" = false ] && [ ! -f "${cuts[0]}" ]; then
+      echo "left out: $name has no cuts; its corpus was not prepared"
+      continue
+    fi
+    once "fbank_$name" "data/fbank/$name" "${cuts[0]}" -- \
+      local/compute_fbank.py --cuts "${cuts[0]}" --output-dir "data/fbank/$name" --num-jobs "$num_jobs"
   done
 }
 

@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of corpora; absent ones are an error")
     parser.add_argument("--num-jobs", type=int, default=2)
     options = parser.parse_args()
-    roots = dict(root.split("=", 1) for root in options.roots)
+    roots = {name: folder for name, _, folder in (root.partition("=") for root in options.roots)}
     only = options.only.split()
     known = load_corpora(options.corpora)
     for name in [*only, *roots]:

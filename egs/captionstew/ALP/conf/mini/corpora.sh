@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034  # sourced by run.sh, which has num_jobs and takes corpus_roots
 # SPDX-License-Identifier: Apache-2.0
 # The embedded corpora: small, in the published formats, made here from real recordings.
-once mini_corpora data/corpora -- local/make_mini_corpora.py --output-dir data/corpora --work-dir data/downloads --num-jobs "$num_jobs"
+run local/make_mini_corpora.py --output-dir data/corpora --work-dir data/downloads --num-jobs "$num_jobs"
 corpus_roots=()
 for folder in audiocaps clotho wavcaps paraspeechcaps audioset fsd50k voxceleb2; do
   corpus_roots+=("$folder=data/corpora/$folder")

@@ -21,11 +21,12 @@ LOCAL = REPOSITORY / "egs" / "captionstew" / "ALP" / "local"
 sys.path.insert(0, str(LOCAL))
 
 import make_mini_corpora  # noqa: E402
-from mini import mixing, sources, speech  # noqa: E402
+from mini import mixing, music, sources, speech  # noqa: E402
 from mini.captions import describe  # noqa: E402
 from mini.events import SIDES, TAGS, build_catalogue, mid_of, side_of  # noqa: E402
 from mini.planning import Planner  # noqa: E402
-from mini.scenes import draw_scene  # noqa: E402
+from mini.scenes import _line, draw_scene  # noqa: E402
+from mini.soundfont import allot_samples, general_midi, read_soundfont, soundfont_path  # noqa: E402
 
 SCALE = "0.02"
 BENCHMARK_SPLITS = {"val", "test", "validation", "evaluation", "dev", "holdout", "eval"}
@@ -93,6 +94,96 @@ def test_no_source_is_on_two_sides(clips):
     assert set(sides) == {"train", "heldout", "speaker"}
     assert not sides["train"] & sides["heldout"]
     assert not sides["speaker"] & (sides["train"] | sides["heldout"])
+
+
+def test_no_held_out_event_is_new_to_training(planner):
+    assert sum(event.name.startswith("a ") and not event.alone for event in planner.events) >= 40
+    for event in planner.events:
+        own = [
+            {s for voice in event.sides[side] for press in voice for s in general_midi().samples(press)}
+            for side in SIDES
+        ]
+        assert own[0] or not event.voices, event
+        assert not own[0] & own[1], event
+
+
+def test_held_out_notes_sound_the_same_without_the_samples_of_training(planner, tmp_path, monkeypatch):
+    # the engine itself is the judge: silence what training plays, then listen to the other side
+    used = {
+        side: {s for e in planner.events for v in e.sides[side] for p in v for s in general_midi().samples(p)}
+        for side in SIDES
+    }
+    data = bytearray(soundfont_path().read_bytes())
+    audio, heads = data.index(b"smpl") + 8, data.index(b"shdr") + 8
+    for at in range(heads, heads + int.from_bytes(data[heads - 4 : heads], "little"), 46):
+        if bytes(data[at : at + 20]).split(b"\0")[0].decode().strip() in used["train"]:
+            start, stop = (2 * int.from_bytes(data[at + o : at + o + 4], "little") for o in (20, 24))
+            data[audio + start : audio + stop] = bytes(stop - start)
+    (tmp_path / "half.sf2").write_bytes(data)
+    rng = np.random.default_rng(0)
+    phrases = {
+        side: [
+            music.Phrase(*voice[n][:2], (music.Note(0.0, 0.1, voice[n][2], 100),))
+            for event in planner.events
+            for voice in event.sides[side]
+            for n in rng.integers(len(voice), size=1)
+        ]
+        for side in SIDES
+    }
+    before = [music.play(phrase, 0.1) for phrase in phrases["heldout"]]
+    monkeypatch.setattr(music, "soundfont_path", lambda: tmp_path / "half.sf2")
+    music._synth.cache_clear()
+    try:
+        assert all(np.array_equal(music.play(p, 0.1), b) for p, b in zip(phrases["heldout"], before, strict=True))
+        assert all(np.abs(music.play(phrase, 0.1)).max() < 1e-4 for phrase in phrases["train"])
+    finally:
+        music._synth.cache_clear()
+
+
+def test_a_soundfont_s_tables_are_read_by_key_velocity_and_pair(tmp_path):
+    def chunk(name: str, body: bytes) -> bytes:
+        return name.encode() + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2)
+
+    def numbers(*values: int) -> bytes:
+        return b"".join(value.to_bytes(2, "little") for value in values)
+
+    def head(name: str, link: int, kind: int) -> bytes:
+        return name.encode().ljust(20, b"\0") + bytes(22) + numbers(link, kind)
+
+    def ends(low: int, high: int) -> int:
+        return low + 256 * high
+
+    tables = {
+        "phdr": b"one".ljust(20, b"\0") + numbers(5, 0, 0) + bytes(12) + bytes(20) + numbers(0, 0, 1) + bytes(12),
+        "pbag": numbers(0, 0, 2, 0), "pgen": numbers(43, ends(20, 90), 41, 0, 0, 0),
+        "inst": bytes(20) + numbers(0) + bytes(20) + numbers(3), "ibag": numbers(0, 0, 1, 0, 3, 0, 5, 0),
+        "igen": numbers(44, ends(0, 99), 43, ends(0, 60), 53, 0, 44, ends(50, 127), 53, 2, 0, 0),
+        "shdr": head("left", 1, 4) + head("right", 0, 2) + head("mono", 0, 1) + head("EOS", 0, 0),
+    }  # fmt: skip
+    body = b"sfbk" + chunk("LIST", b"pdta" + b"".join(chunk(name, table) for name, table in tables.items()))
+    (tmp_path / "tiny.sf2").write_bytes(chunk("RIFF", body))
+    font = read_soundfont(tmp_path / "tiny.sf2")
+    assert font.samples((0, 5, 30)) == {"left", "right", "mono"}
+    assert font.samples((0, 5, 30), 40) == {"left", "right"} and font.samples((0, 5, 30), 110) == {"mono"}
+    assert font.samples((0, 5, 61)) == {"mono"} and not font.samples((0, 5, 19))
+    assert set(allot_samples(font, [[(0, 5, 30), (0, 5, 61)]]).values()) == {"train"}, "layered: one group"
+
+
+def test_figures_stay_on_their_keys_and_do_what_their_name_says():
+    seen = set()
+    for number in range(300):
+        rng = np.random.default_rng(number)
+        keys = sorted(rng.choice(np.arange(40, 80), int(rng.integers(1, 30)), replace=False).tolist())
+        name, line = _line(rng, keys, int(rng.integers(4, 11)))
+        seen.add(name)
+        steps = np.diff(line)
+        assert line and set(line) <= set(keys)
+        assert name != "rising" or ((steps > 0).all() and len(line) > 3)
+        assert name != "falling" or ((steps < 0).all() and len(line) > 3)
+        assert name != "leaping" or ((np.abs(steps) >= 7).all() and len(line) > 3)
+        assert name != "chord" or ((steps >= 3).all() and len(line) > 2)
+        assert name != "repeated" or (len(set(line)) == 1 and len(line) > 3)
+    assert seen == {"rising", "falling", "leaping", "chord", "repeated", "long"}
 
 
 def test_no_two_utterances_of_a_speaker_share_a_source(clips):

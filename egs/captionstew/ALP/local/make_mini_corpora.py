@@ -5,7 +5,8 @@
 Writes <output-dir>/{audiocaps,clotho,wavcaps,paraspeechcaps,audioset,fsd50k,voxceleb2} and beside them
 
     provenance.json   packages and versions used, seed, counts, hours, and which recordings are held out
-    sources.jsonl     for every clip the recordings and renderings in it (no preparation script reads this)
+    sources.jsonl     for every clip the recordings in it: files, samples of the soundfont (sf2:<name>), synthetic
+                      voices; training and benchmarks share none (no preparation script reads this)
     done.json         digest of code and options, and the SHA-256 of every file
 
 The same options give the same bytes. What is there and unchanged is left alone.
@@ -109,7 +110,7 @@ def provenance(planner: Planner, recordings: Recordings, items: list[Item], resu
         for event in planner.events
         if event.maker == "recording"
     }
-    used = {source for item in items for source in item.scene.sources if not source.startswith(("soundfont", "espeak"))}
+    used = {source for item in items for source in item.scene.sources if not source.startswith(("sf2:", "espeak:"))}
     return {
         "recordings": {**recordings.packages, **{name: version(name) for name in ENGINES}},
         "real_recordings_used": len(used),

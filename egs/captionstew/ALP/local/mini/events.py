@@ -3,17 +3,21 @@
 
 Footsteps, knocking, typing and the like are rhythms played on wood and drum hits (as film sound is made), alarms,
 sirens and telephones are tunes on the same few synthetic tones: such classes differ in time, not in spectrum.
-Each event keeps its material in two sides, "train" and "heldout", that share no recording and no rendering.
+Each event keeps its material in two sides, "train" and "heldout", that share no recording; General MIDI renders are
+split by the recorded samples of the soundfont (`soundfont.py`), and an event with one sample is for training only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
+from .soundfont import DRUM_BANK, Press, allot_samples, general_midi
 from .sources import Recordings
 from .speech import LANGUAGES
 
 SIDES = ("train", "heldout")
+Voices = tuple[tuple[Press, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,11 @@ class Event:
         subjects: who or what sounds, several wordings.
         verbs: (finite verb, -ing form), several wordings.
         maker: how it is performed: recording, note, figure, drum, groove, hits, tone or voice (see `scenes.py`).
-        material: what the maker needs; for recordings their keys.
+        material: what the maker needs; for recordings and drums keys of recordings.
         tag: class in FSD50K's spelling, empty for none.
+        voices: General MIDI keys, by instrument.
         alone: whether the material is on the training side only.
+        sides: side -> the keys of `voices` that this side may play.
     """
 
     name: str
@@ -38,7 +44,9 @@ class Event:
     maker: str
     material: tuple
     tag: str = ""
+    voices: Voices = ()
     alone: bool = False
+    sides: dict[str, Voices] = field(default_factory=dict)
 
 
 def side_of(keys: tuple[str, ...], side: str) -> tuple[str, ...]:
@@ -46,11 +54,13 @@ def side_of(keys: tuple[str, ...], side: str) -> tuple[str, ...]:
     return tuple(key for index, key in enumerate(keys) if (index % 3 == 1) == (side == "heldout"))
 
 
-def _event(name: str, domain: str, words: str, maker: str, material: tuple, tag: str = "") -> Event:
+def _event(
+    name: str, domain: str, words: str, maker: str, material: tuple, tag: str = "", voices: Voices = ()
+) -> Event:
     """`words` are `subject|subject; verb/verbing|verb/verbing`."""
     subjects, verbs = words.split("; ")
     forms = tuple((verb.split("/")[0], verb.split("/")[1]) for verb in verbs.split("|"))
-    return Event(name, domain, tuple(subjects.split("|")), forms, maker, material, tag)
+    return Event(name, domain, tuple(subjects.split("|")), forms, maker, material, tag, voices)
 
 
 # tag: (words, recordings). T tuxpaint, S scratch, P sonicpi; every second of three is held out.
@@ -130,11 +140,11 @@ sewing||a sewing machine; whirs/whirring|S:Effects/SewingMachine.mp3
 firetruck||a fire truck; sounds its siren/sounding its siren|T:vehicles/emergency/firetruck.ogg
 """
 
-# General MIDI programs that play figures: program, lowest and highest key, tag, subject
+# General MIDI programs that play figures: programs, lowest and highest key, tag, subject
 _INSTRUMENTS = """
 0 40 84 Piano a piano
 3 40 84 Piano a honky-tonk piano
-4 40 80 - an electric piano
+4+5 40 84 - an electric piano
 6 40 80 - a harpsichord
 8 60 96 - a celesta
 9 72 100 - a glockenspiel
@@ -144,7 +154,7 @@ _INSTRUMENTS = """
 13 65 96 Marimba_and_xylophone a xylophone
 14 55 80 - tubular bells
 15 50 80 - a dulcimer
-16 44 84 Organ an electric organ
+16+17 44 88 Organ an electric organ
 19 44 84 Organ a church organ
 21 50 84 - an accordion
 22 60 88 - a harmonica
@@ -184,7 +194,7 @@ _INSTRUMENTS = """
 105 48 80 - a banjo
 107 50 84 - a koto
 108 56 84 - a kalimba
-109 56 80 - bagpipes
+109 58 80 - bagpipes
 114 52 84 - a steel drum
 """
 
@@ -198,22 +208,28 @@ applause|Applause|126|an audience|a crowd; applauds/applauding
 gunshot|Gunshot_and_gunfire|127|a gun; fires/firing|shoots/shooting
 """
 
-# drums: kit key, tag, subject; recordings of sonic-pi that are the same drum
+# drums: kit and key of each hit, tag, subject; recordings of sonic-pi that are the same drum
 _DRUMS = """
-36 Bass_drum a bass drum|
+0:36,25:36 Bass_drum a bass drum|
   P:bd_haus.flac P:bd_klub.flac P:bd_pure.flac P:bd_808.flac P:bd_tek.flac P:bd_fat.flac P:bd_gas.flac
-38 Snare_drum a snare drum|
+0:38,25:38,0:40 Snare_drum a snare drum|
   P:sn_dub.flac P:sn_generic.flac P:sn_dolf.flac P:elec_snare.flac P:drum_snare_hard.flac P:elec_hi_snare.flac
-42 Hi-hat a hi-hat|P:drum_cymbal_closed.flac P:drum_cymbal_pedal.flac
-45 - a tom-tom|P:drum_tom_lo_hard.flac P:drum_tom_mid_hard.flac P:drum_tom_hi_hard.flac
-49 - a crash cymbal|P:drum_cymbal_hard.flac P:drum_splash_hard.flac S:Percussion/CymbalCrash.wav
-54 - a tambourine|
-56 - a cowbell|P:drum_cowbell.flac
-63 Tabla a hand drum|
+0:42,0:44,25:42,0:46 Hi-hat a hi-hat|P:drum_cymbal_closed.flac P:drum_cymbal_pedal.flac
+0:45,25:45 - a tom-tom|P:drum_tom_lo_hard.flac P:drum_tom_mid_hard.flac P:drum_tom_hi_hard.flac
+0:49,0:52 - a crash cymbal|P:drum_cymbal_hard.flac P:drum_splash_hard.flac S:Percussion/CymbalCrash.wav
+0:54 - a tambourine|
+0:56 - a cowbell|P:drum_cowbell.flac
+0:63,0:61,0:64,0:60,0:62 Tabla a hand drum|
   P:tabla_ghe2.flac P:tabla_ghe4.flac P:tabla_na.flac P:tabla_tun1.flac P:tabla_tas1.flac P:tabla_dhec.flac
-70 - maracas|
-81 - a triangle|P:elec_triangle.flac
+0:70,0:69 - a shaker|
+0:81,0:80 - a triangle|P:elec_triangle.flac
 """
+
+NOTE_KEYS = (44, 70)
+# what rhythms are played on: (program, keys) of wood block, taiko, tom and synthetic drum, hits of a drum kit
+WOOD_AND_DRUMS = ((115, 50, 84), (116, 50, 70), (117, 45, 66), (118, 50, 70))
+STICKS, CLAPS = "0:31,0:37,0:75,0:85,0:65,0:76", "0:39,0:28"
+TONES, TONE_KEYS = (80, 81, 79, 17), (54, 86)
 
 # rhythms on wood and drum hits, and tunes on synthetic tones: rhythm, tag, words
 _HITS = """
@@ -310,34 +326,74 @@ def build_catalogue(recordings: Recordings) -> list[Event]:
         name, tag, rest = line.split("|", 2)
         words, _, files = rest.rpartition("|")
         if keys := _keys(files, recordings):
-            event = _event(name, "sound", words, "recording", keys, tag)
-            events.append(Event(**{**vars(event), "alone": not side_of(keys, "heldout")}))
+            events.append(_event(name, "sound", words, "recording", keys, tag))
+    events += [*_instruments(), *_notes_and_drums(recordings), *_rhythms_and_tunes()]
+    for language in LANGUAGES:
+        for sex, who in (("male", "man"), ("female", "woman")):
+            words = f"a {who}|a {sex} voice; speaks/speaking|talks/talking"
+            tag = f"{sex.title()}_speech_and_{who}_speaking"
+            events.append(_event(f"{sex} {language}", "speech", words, "voice", (language, sex), tag))
+    return _with_sides(events)
+
+
+def _instruments() -> Iterator[Event]:
     for line in _lines(_INSTRUMENTS):
-        program, low, high, tag, subject = line.split(maxsplit=4)
-        material = (int(program), int(low), int(high))
+        programs, low, high, tag, subject = line.split(maxsplit=4)
         verb = "sings/singing" if tag == "Singing" else "plays/playing"
         if subject.endswith("s") and not subject.startswith("a "):
             verb = "play/playing"
-        events.append(_event(subject, "music", f"{subject}; {verb}", "figure", material, tag.strip("-")))
+        voices = tuple(_keyboard(int(program), int(low), int(high)) for program in programs.split("+"))
+        yield _event(subject, "music", f"{subject}; {verb}", "figure", (), tag.strip("-"), voices)
+
+
+def _notes_and_drums(recordings: Recordings) -> Iterator[Event]:
     for line in _lines(_NOTES):
         name, tag, program, words = line.split("|", 3)
-        events.append(_event(name, "sound", words, "note", (int(program),), tag))
+        yield _event(name, "sound", words, "note", (), tag, (_keyboard(int(program), *NOTE_KEYS),))
+    kit = []
     for line in _lines(_DRUMS):
         head, _, files = line.partition("|")
-        key, tag, subject = head.split(maxsplit=2)
-        verb = "shake/shaking" if subject == "maracas" else "is played/being played|beats/beating"
-        material = (int(key), _keys(files, recordings))
-        events.append(_event(subject, "music", f"{subject}; {verb}", "drum", material, tag.strip("-")))
-    events.append(_event("drum kit", "music", "a drum kit|a drummer; plays a beat/playing a beat", "groove", ()))
-    for maker, table in (("hits", _HITS), ("tone", _TONES)):
-        for line in _lines(table):
-            name, tag, words = line.split("|", 2)
-            events.append(_event(name, "sound", words, maker, (name,), tag))
-    for language in LANGUAGES:
-        for sex, tag, who in (
-            ("male", "Male_speech_and_man_speaking", "a man|a male voice"),
-            ("female", "Female_speech_and_woman_speaking", "a woman|a female voice"),
-        ):
-            words = f"{who}; speaks/speaking|talks/talking"
-            events.append(_event(f"{sex} {language}", "speech", words, "voice", (language, sex), tag))
-    return events
+        hits, tag, subject = head.split(maxsplit=2)
+        kit.append(_hits(hits))
+        words = f"{subject}; is played/being played|beats/beating"
+        yield _event(subject, "music", words, "drum", _keys(files, recordings), tag.strip("-"), (kit[-1],))
+    words = "a drum kit|a drummer; plays a beat/playing a beat"
+    yield _event("drum kit", "music", words, "groove", (), "", tuple(kit[:3]))
+
+
+def _rhythms_and_tunes() -> Iterator[Event]:
+    wood = (*(_keyboard(*keys) for keys in WOOD_AND_DRUMS), *((hit,) for hit in _hits(STICKS)))
+    tones = tuple(_keyboard(program, *TONE_KEYS) for program in TONES)
+    for line in _lines(_HITS):
+        name, tag, words = line.split("|", 2)
+        voices = tuple((hit,) for hit in _hits(CLAPS)) if name == "clap" else wood
+        yield _event(name, "sound", words, "hits", (name,), tag, voices)
+    for line in _lines(_TONES):
+        name, tag, words = line.split("|", 2)
+        yield _event(name, "sound", words, "tone", (name,), tag, tones)
+
+
+def _keyboard(program: int, low: int, high: int) -> tuple[Press, ...]:
+    return tuple((0, program, key) for key in range(low, high + 1))
+
+
+def _hits(text: str) -> tuple[Press, ...]:
+    """`kit:key,kit:key` of drum kits."""
+    return tuple((DRUM_BANK, *map(int, hit.split(":"))) for hit in text.split(","))
+
+
+def _with_sides(events: list[Event]) -> list[Event]:
+    """Split the keys of every event by the samples they play, and note which events have nothing held out."""
+    font = general_midi()
+    allotted = allot_samples(font, [[press for voice in event.voices for press in voice] for event in events])
+    done = []
+
+    def own(voice: tuple[Press, ...], side: str) -> tuple[Press, ...]:
+        return tuple(press for press in voice if allotted[min(font.samples(press))] == side)
+
+    for event in events:
+        sides = {side: tuple(filter(None, (own(voice, side) for voice in event.voices))) for side in SIDES}
+        recorded = event.maker in ("recording", "drum") and side_of(event.material, "heldout")
+        alone = event.maker != "voice" and not (recorded or sides["heldout"])
+        done.append(replace(event, sides=sides, alone=alone))
+    return done

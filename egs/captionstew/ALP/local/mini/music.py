@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """General MIDI notes from the soundfont that pip's pretty_midi brings, played by tinysoundfont.
 
-Training renders use even keys, held-out renders odd ones (drum kits: different kits and velocities), so no
-(program, key, velocity) is ever on both sides; both sides still play the same figures, in whole tones.
+What a note is made of are the samples in `soundfont.py`, and these are what training and held-out clips do not share.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tinysoundfont
 
+from .soundfont import DRUM_BANK, general_midi, soundfont_path
 from .sources import SAMPLE_RATE
 
-DRUM_BANK = 128
 FLUSH_SAMPLES = 320
 SWEEP_STEP = 160
 
@@ -50,17 +47,15 @@ class Phrase:
 
     @property
     def sources(self) -> list[str]:
-        """Identities of the renders: program, key, velocity."""
-        return sorted({f"soundfont:{self.bank}:{self.program}:{n.key}:{n.velocity}" for n in self.notes})
+        """The recorded samples of the soundfont that the notes play."""
+        presses = (((self.bank, self.program, note.key), note.velocity) for note in self.notes)
+        return sorted({f"sf2:{name}" for press in presses for name in general_midi().samples(*press)})
 
 
 @functools.lru_cache(maxsize=1)
 def _synth() -> tuple[tinysoundfont.Synth, int]:
-    # found, not imported: the package itself needs more than its soundfont
-    spec = importlib.util.find_spec("pretty_midi")
-    soundfont = Path(spec.submodule_search_locations[0]) / "TimGM6mb.sf2"
     synth = tinysoundfont.Synth(samplerate=SAMPLE_RATE)
-    return synth, synth.sfload(str(soundfont))
+    return synth, synth.sfload(str(soundfont_path()))
 
 
 def play(phrase: Phrase, tail: float = 0.4) -> np.ndarray:

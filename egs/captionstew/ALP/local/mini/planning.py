@@ -2,7 +2,8 @@
 """Which clips each corpus gets: ids, scenes, captions, labels, and the salt that real corpora bring.
 
 Training splits draw from the "train" side of the material, every validation, test and hold-out split from the
-"heldout" side, speaker identification from a third pool, so that no benchmark clip shares a source with training.
+"heldout" side, speaker identification from a third pool, so that no benchmark clip shares a source with training:
+no recording, no sample of the soundfont, no synthetic voice.
 The salt breaks this on purpose and says so in `Item.salt`: "duplicate" (the same audio in two corpora) and "leak"
 (a benchmark's clip in a caption source).
 """
@@ -135,7 +136,7 @@ class Planner:
 
     def tags(self, known: tuple[str, ...]) -> list[str]:
         """Those of the known tags that have events on both sides."""
-        return [tag for tag in known if tag in {event.tag for event in self.usable("heldout")}]
+        return [tag for tag in known if any(_has_tag(event, tag) for event in self.usable("heldout"))]
 
     def youtube_ids(self, name: str, number: int) -> list[str]:
         """Ids of 11 characters; the first ones begin with - and _."""
@@ -268,7 +269,7 @@ class Planner:
 
     def audioset(self) -> list[Item]:
         """Tagging, with AudioSet's display names."""
-        tags, items = ["", *self.tags(tuple(TAGS))], []
+        tags, items = self.tags(("", *TAGS)), []
         for split, full in AUDIOSET.items():
             side = "train" if split == "balanced_train" else "heldout"
             for index, ident in enumerate(self.youtube_ids(f"audioset/{split}", self.count(full, len(tags)))):

@@ -16,19 +16,18 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from .events import Event, side_of
-from .music import DRUM_BANK, Note, Phrase
+from .music import Note, Phrase
+from .soundfont import Press
 from .sources import Recordings
 from .speech import LANGUAGES, REAL_SPEAKERS, VARIANTS, Utterance, number_text
 
 EQUALISER_BANDS = (60.0, 250.0, 700.0, 1800.0, 4000.0, 8000.0)
 FAST, SLOW = ("quickly", "at a fast tempo", "rapidly"), ("slowly", "at a slow tempo", "unhurriedly")
-# (bank, program or kit, keys) of the hits that rhythms are played on: wood block, toms, sticks
-HITS = ((0, 115, (50, 84)), (0, 117, (45, 66)), (0, 116, (50, 70)), (0, 118, (50, 70)))
-TONES = (80, 81, 79, 82, 16)
-KITS = {"train": (0, 16, 25, 32), "heldout": (8, 24, 40, 48)}
+TICK_TOCK = 2 ** (4 / 12)  # from the tick to the tock of a clock
+LEAP = 7  # semitones, at least
 FIGURES = {
-    "rising": ("a rising scale", "notes that climb", "an upward run"),
-    "falling": ("a falling scale", "notes that descend", "a downward run"),
+    "rising": ("rising notes", "notes that climb", "an upward run"),
+    "falling": ("falling notes", "notes that descend", "a downward run"),
     "repeated": ("the same note over and over", "one repeated note", "a single pitch again and again"),
     "leaping": ("two alternating notes", "notes that jump up and down", "a low and a high note in turn"),
     "chord": ("a held chord", "a sustained chord", "several notes at once"),
@@ -111,9 +110,11 @@ def pick(rng: np.random.Generator, items: tuple | list) -> object:
     return items[int(rng.integers(len(items)))]
 
 
-def key_on_side(rng: np.random.Generator, low: int, high: int, side: str) -> int:
-    """A MIDI key of the side: even for training, odd for held-out."""
-    return int(rng.integers(low, high)) // 2 * 2 + (side == "heldout")
+def pick_voice(rng: np.random.Generator, event: Event, side: str) -> tuple[int, int, list[int]]:
+    """One instrument of an event: bank, program and the keys that the side may play, ascending."""
+    presses = pick(rng, event.sides[side])
+    bank, program, _ = presses[0]
+    return bank, program, [key for *_, key in presses]
 
 
 # ---- performances ---------------------------------------------------------------------------------------------------
@@ -128,49 +129,55 @@ def _recording(event: Event, side: str, rng: np.random.Generator, _speech: dict)
 
 
 def _figure(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
-    program, low, high = event.material
-    name = pick(rng, tuple(FIGURES))
+    bank, program, keys = pick_voice(rng, event, side)
     fast = bool(rng.random() < 0.5)
     step = float(rng.uniform(0.11, 0.17) if fast else rng.uniform(0.4, 0.55))
-    count = int(rng.integers(7, 11) if fast else rng.integers(4, 6))
-    offsets = {
-        "rising": [2 * i for i in range(count)], "falling": [-2 * i for i in range(count)], "repeated": [0] * count,
-        "leaping": [8 * (i % 2) for i in range(count)], "chord": [0, 4, 8, 12], "long": [0],
-    }[name]  # fmt: skip
-    root = key_on_side(rng, low - min(offsets), max(low - min(offsets) + 2, high - max(offsets)), side)
+    name, played = _line(rng, keys, int(rng.integers(7, 11) if fast else rng.integers(4, 6)))
     velocity = int(rng.integers(75, 120))
     held = name in ("chord", "long")
     length = float(rng.uniform(1.2, 2.2)) if held else step * 0.95
     notes = tuple(
-        Note(0.0 if held else round(i * step, 4), round(length, 4), root + offset, velocity)
-        for i, offset in enumerate(offsets)
+        Note(0.0 if held else round(i * step, 4), round(length, 4), key, velocity) for i, key in enumerate(played)
     )
     tempo = ("",) if held else tuple(f" {word}" for word in (FAST if fast else SLOW))
     manner = tuple(f"{figure}{word}" for figure in FIGURES[name] for word in tempo)
-    return Sound(event, (Layer(Phrase(0, program, notes)),), manner)
+    return Sound(event, (Layer(Phrase(bank, program, notes)),), manner)
+
+
+def _line(rng: np.random.Generator, keys: list[int], count: int) -> tuple[str, list[int]]:
+    """A figure of about `count` notes and its keys; where a side has few keys only what these can play."""
+    chord = [int(pick(rng, keys))]
+    while above := [key for key in keys if key >= chord[-1] + 3]:
+        chord.append(above[0])
+    low = [key for key in keys if key + LEAP <= keys[-1]]
+    possible = {"rising": len(keys) > 3, "falling": len(keys) > 3, "leaping": bool(low), "chord": len(chord) > 2}
+    name = str(pick(rng, tuple(figure for figure in FIGURES if possible.get(figure, True))))
+    if name in ("rising", "falling"):
+        stride = 2 if len(keys) > 2 * count else 1
+        span = stride * (min(count, len(keys)) - 1) + 1
+        start = int(rng.integers(len(keys) - span + 1))
+        line = keys[start : start + span : stride]
+        return name, line if name == "rising" else line[::-1]
+    if name == "leaping":
+        key = int(pick(rng, low))
+        return name, [key, min(other for other in keys if other >= key + LEAP)] * (count // 2)
+    return name, chord[:4] if name == "chord" else chord[:1] * (1 if name == "long" else count)
 
 
 def _note(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
-    note = Note(0.0, round(float(rng.uniform(1.5, 2.8)), 3), key_on_side(rng, 52, 70, side), int(rng.integers(90, 125)))
-    return Sound(event, (Layer(Phrase(0, event.material[0], (note,))),))
+    bank, program, keys = pick_voice(rng, event, side)
+    note = Note(0.0, round(float(rng.uniform(1.5, 2.8)), 3), int(pick(rng, keys)), int(rng.integers(90, 125)))
+    return Sound(event, (Layer(Phrase(bank, program, (note,))),))
 
 
-def _hit(rng: np.random.Generator, side: str) -> tuple[Phrase, Phrase]:
-    bank, program, (low, high) = pick(rng, HITS)
-    key = key_on_side(rng, low, high, side)
-    velocity = int(rng.integers(85, 125))
-    return tuple(Phrase(bank, program, (Note(0.0, 0.15, key + step, velocity),)) for step in (0, 4))
-
-
-def _drum_hit(key: int, side: str, rng: np.random.Generator) -> Phrase:
-    velocity = int(rng.integers(40, 62)) * 2 + (side == "heldout")
-    return Phrase(DRUM_BANK, int(pick(rng, KITS[side])), (Note(0.0, 0.2, key, velocity),))
+def _hit(rng: np.random.Generator, presses: tuple[Press, ...]) -> Phrase:
+    bank, program, key = pick(rng, presses)
+    return Phrase(bank, program, (Note(0.0, 0.2, key, int(rng.integers(80, 125))),))
 
 
 def _drum(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
-    key, recordings = event.material
-    own = side_of(recordings, side)
-    part = pick(rng, own) if own and rng.random() < 0.5 else _drum_hit(key, side, rng)
+    own, voices = side_of(event.material, side), event.sides[side]
+    part = pick(rng, own) if own and (not voices or rng.random() < 0.5) else _hit(rng, voices[0])
     fast = bool(rng.random() < 0.5)
     step = float(rng.uniform(0.09, 0.15) if fast else rng.uniform(0.45, 0.65))
     onsets = tuple(round(i * step, 4) for i in range(int(rng.integers(8, 16) if fast else rng.integers(3, 6))))
@@ -181,18 +188,17 @@ def _groove(event: Event, side: str, rng: np.random.Generator, _speech: dict) ->
     fast = bool(rng.random() < 0.5)
     beat = float(rng.uniform(0.28, 0.36) if fast else rng.uniform(0.55, 0.7))
     beats = 8 if fast else 4
-    patterns = ((36, range(0, 2 * beats, 4)), (38, range(2, 2 * beats, 4)), (42, range(2 * beats)))
+    grids = (range(0, 2 * beats, 4), range(2, 2 * beats, 4), range(2 * beats))
     layers = tuple(
-        Layer(_drum_hit(key, side, rng), tuple(round(i * beat / 2, 4) for i in grid)) for key, grid in patterns
+        Layer(_hit(rng, drum), tuple(round(i * beat / 2, 4) for i in grid))
+        for drum, grid in zip(event.sides[side], grids, strict=True)
     )
     return Sound(event, layers, FAST if fast else SLOW)
 
 
 def _hits(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
     rhythm = event.material[0]
-    first, second = _hit(rng, side)
-    if rhythm == "clap":
-        first = _drum_hit(39, side, rng)
+    hit = _hit(rng, pick(rng, event.sides[side]))
     if rhythm == "typing":
         onsets = np.cumsum(rng.gamma(1.2, 0.09, int(rng.integers(12, 24))) + 0.04)
     elif rhythm == "knock":
@@ -206,12 +212,13 @@ def _hits(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> S
     times = tuple(np.maximum(onsets, 0.0).round(4).tolist())
     speed = round(float(2 ** rng.uniform(-0.3, 0.3)), 3)
     if rhythm == "clock":
-        return Sound(event, (Layer(first, times[::2], speed), Layer(second, times[1::2], speed)))
-    return Sound(event, (Layer(first, times, speed),))
+        return Sound(event, (Layer(hit, times[::2], speed), Layer(hit, times[1::2], round(speed * TICK_TOCK, 3))))
+    return Sound(event, (Layer(hit, times, speed),))
 
 
 def _tone(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
-    program, key = int(pick(rng, TONES)), key_on_side(rng, 62, 82, side)
+    bank, program, keys = pick_voice(rng, event, side)
+    key = int(pick(rng, keys))
     velocity = int(rng.integers(80, 120))
     sweep = None
     if event.name == "siren":
@@ -221,10 +228,10 @@ def _tone(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> S
         period, length = float(rng.uniform(0.25, 0.5)), float(rng.uniform(0.4, 0.6))
         notes = [Note(round(i * period, 4), round(period * length, 4), key, velocity) for i in range(int(2.6 / period))]
     else:
-        step, other = float(rng.uniform(0.045, 0.07)), key + int(pick(rng, (-4, 4, 6)))
+        step, other = float(rng.uniform(0.045, 0.07)), int(pick(rng, [k for k in keys if 3 <= abs(k - key) <= 6]))
         rings = [start + i * step for start in (0.0, 1.2) for i in range(14)]
         notes = [Note(round(t, 4), step, (key, other)[i % 2], velocity) for i, t in enumerate(rings)]
-    return Sound(event, (Layer(Phrase(0, program, tuple(notes), sweep)),))
+    return Sound(event, (Layer(Phrase(bank, program, tuple(notes), sweep)),))
 
 
 def _voice(event: Event, side: str, rng: np.random.Generator, speech: dict) -> Sound:

@@ -8,4 +8,4 @@ tools/install.sh
 ruff check .
 ruff format --check .
 export OMP_NUM_THREADS=1
-python3 -m pytest -n 2 --dist loadgroup --durations 15 "$@"
+python3 -m pytest -n 2 --dist loadfile --durations 15 "$@"

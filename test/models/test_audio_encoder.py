@@ -183,7 +183,8 @@ def same(a: AudioEncoder, b: AudioEncoder) -> bool:
 def test_save_and_load(encoder, tmp_path):
     encoder.save(tmp_path / "encoder")
     loaded = AudioEncoder.load(tmp_path / "encoder")
-    assert sorted(p.name for p in (tmp_path / "encoder").iterdir()) == ["config.yaml", "model.safetensors"]
+    names = ["config.yaml", "model.safetensors", "model.safetensors.sha256"]
+    assert sorted(p.name for p in (tmp_path / "encoder").iterdir()) == names
     assert loaded.config == SMALL and same(loaded, encoder)
     assert not AudioEncoder.load(tmp_path / "encoder", mask_padding=False).config.mask_padding
     encoder.save(tmp_path / "encoder")  # a second time over the first
@@ -277,6 +278,7 @@ def test_missing_extra_and_misshapen_parameters_are_listed(encoder, tmp_path):
     state = load_file(tmp_path / "ours" / "model.safetensors")
     del state[MISSING]
     save_file(state, tmp_path / "ours" / "model.safetensors")
+    (tmp_path / "ours" / "model.safetensors.sha256").unlink()
     with pytest.raises(UserError, match=f"1 missing: {MISSING}"):
         AudioEncoder.load(tmp_path / "ours")
 

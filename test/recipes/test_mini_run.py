@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 RUNS = ("log_mel", "untrained", "tagging", "contrastive_scratch", "captioning_scratch", "contrastive_tagging")
 PROTOCOLS = {"linear_probe", "retrieval", "captioning"}
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("mini_run")]
+pytestmark = pytest.mark.slow
 
 
 class Recipe:

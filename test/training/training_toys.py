@@ -86,15 +86,16 @@ class ToyStream:
 
 
 class ToyEncoder(nn.Linear):
-    """Remembers, like a regulariser, how often it was trained on, and its output depends on that."""
+    """May remember, like a regulariser, how often it was trained on; its output depends on that."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembers: bool) -> None:
         super().__init__(4, 3)
         self.batch_counts: list[float] = []
+        self.remembers = remembers
         self.num_calls = 0
 
     def forward(self, features: Tensor) -> Tensor:
-        self.num_calls += self.training
+        self.num_calls += self.training and self.remembers
         return super().forward(features) * (1 + self.num_calls / 100)
 
     def set_batch_count(self, value: float) -> None:
@@ -111,7 +112,7 @@ class ToyObjective(Objective):
     """Symmetric InfoNCE of a linear audio tower and a linear target tower, with noise from every generator."""
 
     def __init__(self, noise: bool = True) -> None:
-        super().__init__(ToyEncoder())
+        super().__init__(ToyEncoder(remembers=noise))
         self.target_encoder = nn.Linear(2, 3)
         self.tied_encoder = self.target_encoder  # two names for the same weights, as in a tied decoder
         self.noise = noise

@@ -23,9 +23,7 @@ from icefall_alp.utils.seeds import seed_everything
 def run(config_class: type, build_objective: Callable, build_dataset: Callable) -> None:
     """Train `build_objective(config)` on `build_dataset(config.data, folder, training, seed)` until its last step."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument(
-        "--exp-dir", type=Path, required=True, help="where checkpoints and logs go, and are found again"
-    )
+    parser.add_argument("--exp-dir", type=Path, required=True, help="where checkpoints go, and are found again")
     parser.add_argument("--config", nargs="+", required=True, help="YAML files, later ones winning")
     parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
     options = parser.parse_args()

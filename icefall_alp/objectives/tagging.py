@@ -7,6 +7,7 @@ of the logits over time. With attention pooling frames are pooled first.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ class TaggingObjective(Objective):
         self.multi_label = multi_label
         self.pooling = build_pooling(pooling, audio_encoder.output_dim)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(audio_encoder.output_dim, num_classes))
+        if multi_label:
+            # a clip has about one class of many: from zero the first hundred steps would only learn how rare each is
+            nn.init.constant_(self.classifier[1].bias, -math.log(num_classes))
 
     def forward(self, batch: Any) -> LossOutput:
         """Loss of a `LabelBatch`: the sum over this process's clips, counted in clips."""

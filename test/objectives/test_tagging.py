@@ -49,6 +49,13 @@ def test_dropout_is_on_frames_before_the_linear_layer(audio_encoder, batch):
     torch.testing.assert_close(objective.classify(batch.features, batch.feature_lens), bias)
 
 
+def test_before_training_a_clip_has_about_one_of_many_classes(audio_encoder, batch):
+    logits = TaggingObjective(audio_encoder, 100, dropout=0.0).classify(batch.features, batch.feature_lens)
+    assert logits.sigmoid().sum(1).mean().item() == pytest.approx(1.0, rel=0.5)
+    logits = TaggingObjective(audio_encoder, 100, dropout=0.0, multi_label=False).classifier[1].bias
+    assert abs(logits.mean().item()) < 0.1
+
+
 def test_single_label_loss_is_cross_entropy(audio_encoder, batch):
     objective = TaggingObjective(audio_encoder, 4, dropout=0.1, multi_label=False).eval()
     classes = torch.tensor([2, 0, 3])

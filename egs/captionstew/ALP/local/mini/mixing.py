@@ -16,9 +16,9 @@ from .scenes import EQUALISER_BANDS, Layer, Scene, Sound
 from .sources import SAMPLE_RATE, Recordings, load_recording, trim
 from .speech import Utterance, speak
 
-LAYER_SECONDS = 2.6  # of one recording
-SOUND_SECONDS, SCENE_SECONDS = 3.2, 7.4  # of one sound, of all sounds of a sequence
-TAIL_SECONDS = 0.7
+LAYER_SECONDS = 1.8  # of one recording
+SOUND_SECONDS, SCENE_SECONDS = 2.2, 5.4  # of one sound, of all sounds of a sequence
+TAIL_SECONDS = 0.5
 SHORTEST_SECONDS = 1.05
 BACKGROUND_DB = -14.0
 FRAME = 400

@@ -24,7 +24,7 @@ from .speech import LANGUAGES, REAL_SPEAKERS, VARIANTS, Utterance, number_text
 YOUTUBE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SALTED_STARTS = ("-", "_", "-_", "__")
 DOMAINS, DOMAIN_SHARES = ("sound", "music", "speech"), (0.5, 0.3, 0.2)
-ARRANGEMENTS, SHARES = ("single", "sequence", "together", "background"), (0.35, 0.3, 0.2, 0.15)
+ARRANGEMENTS, SHARES = ("single", "sequence", "together", "background"), (0.5, 0.25, 0.15, 0.1)
 AUDIOCAPS = {"train": (900, 1), "val": (100, 5), "test": (220, 5)}
 CLOTHO = {"development": 380, "validation": 40, "evaluation": 60}
 WAVCAPS = {"AudioSet_SL": 330, "BBC_Sound_Effects": 130, "FreeSound": 280, "SoundBible": 100}
@@ -113,7 +113,7 @@ class Planner:
         """A scene of any events, for captions."""
         arrangement = str(rng.choice(ARRANGEMENTS, p=SHARES))
         number = 1 if arrangement == "single" else 2
-        if arrangement == "sequence" and rng.random() < 0.3:
+        if arrangement == "sequence" and rng.random() < 0.25:
             number = 3
         chosen: list[Event] = []
         while len(chosen) < number:
@@ -125,7 +125,7 @@ class Planner:
 
     def tagged_scene(self, rng: np.random.Generator, side: str, tags: list[str], index: int) -> Scene:
         """A scene of events of the tags; the first goes round, so that all classes are about equally frequent."""
-        arrangement = str(rng.choice(ARRANGEMENTS, p=(0.35, 0.2, 0.3, 0.15)))
+        arrangement = str(rng.choice(ARRANGEMENTS, p=(0.55, 0.2, 0.15, 0.1)))
         wanted = [tags[index % len(tags)]]
         if arrangement != "single":
             wanted.append(str(pick(rng, [tag for tag in tags if tag != wanted[0]])))
@@ -348,7 +348,7 @@ def _synthetic_utterance(speaker: int, rng: np.random.Generator) -> tuple[Sound,
     sex = ("male", "female")[speaker % 2]
     variants = VARIANTS[sex, "speaker"]
     variant = variants[speaker // 2 % len(variants)]
-    language = list(LANGUAGES)[(3 * speaker) % len(LANGUAGES)]
+    language = list(LANGUAGES)[(5 * speaker) % len(LANGUAGES)]
     pitch = 50 if speaker // 2 < len(variants) else 70
     utterance = Utterance(language, variant, number_text(rng, "speaker"), int(rng.integers(140, 195)), pitch)
     return _utterance_sound(utterance, sex), {"gender": sex, "pitch": "", "text": utterance.text}

@@ -25,6 +25,7 @@ EQUALISER_BANDS = (60.0, 250.0, 700.0, 1800.0, 4000.0, 8000.0)
 FAST, SLOW = ("quickly", "at a fast tempo", "rapidly"), ("slowly", "at a slow tempo", "unhurriedly")
 TICK_TOCK = 2 ** (4 / 12)  # from the tick to the tock of a clock
 LEAP = 7  # semitones, at least
+RHYTHM_SECONDS = 2.1
 FIGURES = {
     "rising": ("rising notes", "notes that climb", "an upward run"),
     "falling": ("falling notes", "notes that descend", "a downward run"),
@@ -131,7 +132,7 @@ def _recording(event: Event, side: str, rng: np.random.Generator, _speech: dict)
 def _figure(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
     bank, program, keys = pick_voice(rng, event, side)
     fast = bool(rng.random() < 0.5)
-    step = float(rng.uniform(0.11, 0.17) if fast else rng.uniform(0.4, 0.55))
+    step = float(rng.uniform(0.11, 0.17) if fast else rng.uniform(0.38, 0.48))
     name, played = _line(rng, keys, int(rng.integers(7, 11) if fast else rng.integers(4, 6)))
     velocity = int(rng.integers(75, 120))
     held = name in ("chord", "long")
@@ -166,7 +167,7 @@ def _line(rng: np.random.Generator, keys: list[int], count: int) -> tuple[str, l
 
 def _note(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> Sound:
     bank, program, keys = pick_voice(rng, event, side)
-    note = Note(0.0, round(float(rng.uniform(1.5, 2.8)), 3), int(pick(rng, keys)), int(rng.integers(90, 125)))
+    note = Note(0.0, round(float(rng.uniform(1.2, 2.1)), 3), int(pick(rng, keys)), int(rng.integers(90, 125)))
     return Sound(event, (Layer(Phrase(bank, program, (note,))),))
 
 
@@ -208,7 +209,8 @@ def _hits(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> S
         period = {"clock": (0.24, 0.5), "walk": (0.52, 0.68), "run": (0.26, 0.33), "clap": (0.22, 0.4)}[rhythm]
         step = rng.uniform(*period)
         jitter = 0.0 if rhythm == "clock" else 0.02
-        onsets = np.arange(int(2.6 / step)) * step + rng.normal(0.0, jitter, int(2.6 / step))
+        count = int(RHYTHM_SECONDS / step)
+        onsets = np.arange(count) * step + rng.normal(0.0, jitter, count)
     times = tuple(np.maximum(onsets, 0.0).round(4).tolist())
     speed = round(float(2 ** rng.uniform(-0.3, 0.3)), 3)
     if rhythm == "clock":
@@ -222,11 +224,12 @@ def _tone(event: Event, side: str, rng: np.random.Generator, _speech: dict) -> S
     velocity = int(rng.integers(80, 120))
     sweep = None
     if event.name == "siren":
-        notes = [Note(0.0, round(float(rng.uniform(2.4, 3.2)), 3), key, velocity)]
+        notes = [Note(0.0, round(float(rng.uniform(1.8, 2.2)), 3), key, velocity)]
         sweep = (round(float(rng.uniform(3, 7)), 2), round(float(rng.uniform(0.4, 1.6)), 2))
     elif event.name == "alarm":
         period, length = float(rng.uniform(0.25, 0.5)), float(rng.uniform(0.4, 0.6))
-        notes = [Note(round(i * period, 4), round(period * length, 4), key, velocity) for i in range(int(2.6 / period))]
+        starts = np.arange(int(RHYTHM_SECONDS / period)) * period
+        notes = [Note(round(float(start), 4), round(period * length, 4), key, velocity) for start in starts]
     else:
         step, other = float(rng.uniform(0.045, 0.07)), int(pick(rng, [k for k in keys if 3 <= abs(k - key) <= 6]))
         rings = [start + i * step for start in (0.0, 1.2) for i in range(14)]
@@ -287,7 +290,7 @@ def draw_scene(rng: np.random.Generator, events: list[Event], arrangement: str, 
     return record(rng, sounds, arrangement)
 
 
-def record(rng: np.random.Generator, sounds: tuple[Sound, ...], arrangement: str, noisy: float = 0.25) -> Scene:
+def record(rng: np.random.Generator, sounds: tuple[Sound, ...], arrangement: str, noisy: float = 0.15) -> Scene:
     """Choose room, noise, microphone and level for some sounds; `noisy` is the share of clips with audible noise."""
     noise_db = rng.uniform(-14, -5) if rng.random() < noisy else rng.uniform(-45, -25)
     reverberation = rng.uniform(0.9, 1.8) if rng.random() < 0.2 else rng.choice([0.0, rng.uniform(0.15, 0.35)])
@@ -298,7 +301,7 @@ def record(rng: np.random.Generator, sounds: tuple[Sound, ...], arrangement: str
         noise_db=round(float(noise_db), 2),
         noise_slope=round(float(rng.uniform(-6, 1)), 2),
         reverberation=round(float(reverberation), 3),
-        equaliser=tuple(rng.normal(0.0, 5.0, len(EQUALISER_BANDS)).round(2).tolist()),
-        margins=tuple(rng.uniform(0.05, 0.6, 2).round(3).tolist()),
+        equaliser=tuple(rng.normal(0.0, 3.0, len(EQUALISER_BANDS)).round(2).tolist()),
+        margins=tuple(rng.uniform(0.05, 0.3, 2).round(3).tolist()),
         gaps=tuple(rng.uniform(0.05, 0.3, len(sounds)).round(3).tolist()),
     )

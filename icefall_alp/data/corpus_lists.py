@@ -25,12 +25,16 @@ class SkipList:
         self.entries.append({"reason": reason, "cause": cause, **details})
 
     @contextmanager
-    def bad_row(self, where: str) -> Iterator[None]:
-        """Note the row at `where` (file:line) if the block raises ValueError, and go on."""
+    def bad_row(self, where: str, **details: str) -> Iterator[None]:
+        """Note the row at `where` (file:line) if the block raises ValueError, and go on.
+
+        Give `key` and `split` in `details` as soon as they are known: a benchmark's clip is kept out of the sources
+        even if the rest of its row is useless.
+        """
         try:
             yield
         except ValueError as error:
-            self.add("bad_row", str(error), where=where)
+            self.add("bad_row", str(error), where=where, **details)
 
     def counts(self) -> dict[str, int]:
         """How many entries each reason has."""

@@ -248,7 +248,9 @@ def _join(items: Iterable[AudioItem], skipped: SkipList) -> list[AudioItem]:
         known = unique.setdefault((item.split, item.key), item)
         if known is item:
             continue
-        if isinstance(known, CaptionedAudio) and isinstance(item, CaptionedAudio):
+        if item.path != known.path:
+            skipped.add("duplicate", "another file has the same key", key=item.key, split=item.split, path=item.path)
+        elif isinstance(known, CaptionedAudio) and isinstance(item, CaptionedAudio):
             unique[item.split, item.key] = replace(known, captions=known.captions + item.captions)
         elif known != item:
             skipped.add("duplicate", "the key was listed before, with other content", key=item.key, split=item.split)
@@ -287,16 +289,14 @@ def _print_summary(
         print(f"{corpus} left out: {reasons}; listed in {manifests_dir / f'{corpus}_skipped.jsonl'}")
 
 
-def listed_keys(manifests_dir: Path, corpus: str, split: str) -> Iterator[str]:
-    """Every key of a split that could be told: the cuts, and the clips that are listed but not on this disk.
+def listed_keys(manifests_dir: Path, corpus: str, split: str) -> set[str]:
+    """Every key of a split that could be told: the cuts, and what is listed but absent here or a bad row.
 
     A clip that the evaluation set lacks here may still lie in a source corpus, and has no place there.
     """
-    for cut in read_jsonl(manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz"):
-        yield cut["id"]
+    keys = {cut["id"] for cut in read_jsonl(manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz")}
     skipped = manifests_dir / f"{corpus}_skipped.jsonl"
     if skipped.is_file():
         with skipped.open(encoding="utf-8") as stream:
-            for entry in map(json.loads, stream):
-                if entry.get("split") == split and entry["reason"] != "duplicate":
-                    yield entry["key"]
+            keys |= {entry["key"] for entry in map(json.loads, stream) if entry.get("split") == split}
+    return keys

@@ -96,6 +96,10 @@ class AudioEncoder(nn.Module):
         """Set how far training is, in reference batches; all schedules follow."""
         self.clock.batch_count = float(value)
 
+    def set_loss_scale(self, scale: float | Tensor) -> None:
+        """Set what the summed loss is multiplied by before backward; penalties of absolute size follow."""
+        self.clock.loss_scale = scale
+
     def training_state(self) -> dict[str, Any]:
         """What training changes besides parameters, for checkpoints (plain JSON types)."""
         return {

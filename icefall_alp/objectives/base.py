@@ -61,6 +61,11 @@ class Objective(nn.Module):
         if not self.encoder_is_frozen:
             self.audio_encoder.set_batch_count(value)
 
+    def set_loss_scale(self, scale: Tensor) -> None:
+        """Tell the encoder what the total is multiplied by before backward."""
+        if not self.encoder_is_frozen:
+            self.audio_encoder.set_loss_scale(scale)
+
     def training_state(self) -> dict[str, Any]:
         """What this process's training changes besides parameters, for checkpoints (plain JSON types)."""
         return {} if self.encoder_is_frozen else self.audio_encoder.training_state()

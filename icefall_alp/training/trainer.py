@@ -230,7 +230,9 @@ class Trainer:
         sums = distributed.all_reduce_sum(
             torch.stack([total.double(), count, count.new_tensor(float(self.stop.received))])
         )
-        (output.total * (distributed.world_size() / sums[1]).to(total.dtype)).backward()
+        scale = (distributed.world_size() / sums[1]).to(total.dtype)
+        self.objective.set_loss_scale(scale)
+        (output.total * scale).backward()
         return total, output.logs, sums
 
     def _epoch(self) -> int:

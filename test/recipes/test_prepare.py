@@ -19,6 +19,7 @@ import pytest
 import soundfile
 
 from icefall_alp.data.captions import read_jsonl
+from icefall_alp.data.manifests import listed_keys
 from icefall_alp.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -203,7 +204,7 @@ def fsd50k(place):
         'fname,labels,mids,split\n64760,"Bark,Animal","/m/05tny_,/m/0jbk",train\n16399,Bell,/m/0395lw,val\n'
         "99999,Bell,/m/0395lw,dev\n99998,Gong,/m/0,train\n",
     )
-    place.text("fsd50k/FSD50K.ground_truth/eval.csv", "fname,labels,mids\n37199,Bell,/m/0395lw\n")
+    place.text("fsd50k/FSD50K.ground_truth/eval.csv", "fname,labels,mids\n37199,Bell,/m/0395lw\n55555,Gong,/m/0\n")
     place.audio("fsd50k/FSD50K.dev_audio/64760.wav", "fsd50k/FSD50K.dev_audio/16399.wav")
     place.audio("fsd50k/FSD50K.eval_audio/37199.wav")
 
@@ -321,7 +322,15 @@ def test_fsd50k(place):
     assert {key: labels(cut) for key, cut in place.cuts("fsd50k_train").items()} == {"fs:64760": ["Bark", "Animal"]}
     assert (list(place.cuts("fsd50k_valid")), list(place.cuts("fsd50k_test"))) == (["fs:16399"], ["fs:37199"])
     assert (place.manifests / "fsd50k_classes.txt").read_text() == "Animal\nBark\nBell\n"
-    assert reasons(place.skipped("fsd50k")) == [("bad_row", "dev.csv:4"), ("bad_row", "dev.csv:5")]
+    assert reasons(place.skipped("fsd50k")) == [
+        ("bad_row", "dev.csv:4"),
+        ("bad_row", "dev.csv:5"),
+        ("bad_row", "eval.csv:3"),
+    ]
+
+
+def test_an_evaluated_clip_with_an_unknown_label_is_still_kept_out_of_the_sources(place):
+    assert listed_keys(place.manifests, "fsd50k", "test") == {"fs:37199", "fs:55555"}
 
 
 def test_voxceleb2_holds_out_a_video_of_each_speaker(place):

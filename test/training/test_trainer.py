@@ -155,6 +155,13 @@ def test_logged_losses_are_sums_divided_once(tmp_path):
     assert records(tmp_path, "valid")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_encoder_knows_what_the_summed_loss_is_multiplied_by(tmp_path):
+    trainer = make_trainer(tmp_path, replace(CONFIG, num_steps=3, valid_every=0))
+    trainer.fit()
+    counts = [len(make_batch(index).features) for index in (0, 1, 2)]
+    assert trainer.objective.audio_encoder.loss_scales == pytest.approx([1 / count for count in counts])
+
+
 def test_schedules_follow_steps_epochs_and_seconds(tmp_path):
     trainer = make_trainer(tmp_path, replace(CONFIG, log_every=1))
     trainer.fit()

@@ -91,6 +91,7 @@ class ToyEncoder(nn.Linear):
     def __init__(self, remembers: bool) -> None:
         super().__init__(4, 3)
         self.batch_counts: list[float] = []
+        self.loss_scales: list[float] = []
         self.remembers = remembers
         self.num_calls = 0
 
@@ -100,6 +101,9 @@ class ToyEncoder(nn.Linear):
 
     def set_batch_count(self, value: float) -> None:
         self.batch_counts.append(value)
+
+    def set_loss_scale(self, scale: Tensor) -> None:
+        self.loss_scales.append(float(scale))
 
     def training_state(self) -> dict[str, int]:
         return {"num_calls": self.num_calls}

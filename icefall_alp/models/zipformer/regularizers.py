@@ -60,22 +60,22 @@ def limit_param(module: nn.Module, param: Tensor, low: float, high: float) -> Te
 
 class _PenalizeAbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, limit: float, penalty: float) -> Tensor:
+    def forward(ctx, x: Tensor, module: ScheduledModule, limit: float, penalty: float) -> Tensor:
         # one byte for each element is kept, not x
         ctx.save_for_backward((x > limit).to(torch.int8) - (x < -limit).to(torch.int8))
-        ctx.penalty = penalty
+        ctx.clock, ctx.penalty = module.clock, penalty
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (sign,) = ctx.saved_tensors
-        return grad.add(sign, alpha=ctx.penalty), None, None
+        return torch.add(grad, sign * (ctx.penalty * ctx.clock.loss_scale)), None, None, None
 
 
-def penalize_abs(module: nn.Module, x: Tensor, limit: float, penalty: float, prob: float) -> Tensor:
-    """With probability `prob` add penalty * sign(x) to the gradient where |x| > limit."""
+def penalize_abs(module: ScheduledModule, x: Tensor, limit: float, penalty: float, prob: float) -> Tensor:
+    """With probability `prob` add penalty * sign(x) to the gradient of the summed loss where |x| > limit."""
     if wants_gradient(module, x) and fires(prob):
-        return _PenalizeAbs.apply(x, limit, penalty)
+        return _PenalizeAbs.apply(x, module, limit, penalty)
     return x
 
 

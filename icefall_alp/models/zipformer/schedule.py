@@ -11,7 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,15 @@ Scheduled: TypeAlias = Schedule | float
 
 @dataclass
 class Clock:
-    """How far training is, in reference batches; None until the training loop sets it."""
+    """What the training loop tells all modules.
+
+    Attributes:
+        batch_count: how far training is, in reference batches; None until it is set.
+        loss_scale: what the loss, a sum over the batch, is multiplied by before backward; number or scalar tensor.
+    """
 
     batch_count: float | None = None
+    loss_scale: float | Tensor = 1.0
 
 
 class ScheduledModule(nn.Module):

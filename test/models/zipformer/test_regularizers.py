@@ -7,7 +7,6 @@ import random
 
 import pytest
 import torch
-from torch import nn
 
 from icefall_alp.models.zipformer.regularizers import (
     Balancer,
@@ -19,6 +18,7 @@ from icefall_alp.models.zipformer.regularizers import (
     penalize_abs,
     whitening_metric,
 )
+from icefall_alp.models.zipformer.schedule import ScheduledModule
 
 BALANCERS = ["ff_hidden", "layer_out", "keys", "conv_bct", "frontend"]
 WHITENS = ["g1_limit2", "g4_keys", "g1_not_violated"]
@@ -86,13 +86,23 @@ def test_whiten_follows_the_gradient_of_its_metric(draw):
 
 def test_limit_param_and_penalty(units, golden, close, draw):
     draw(0.0)
-    module, meta = nn.Identity(), golden("units_meta.json")
+    module, meta = ScheduledModule(), golden("units_meta.json")
     case, settings = units("limit_param"), meta["limit_param"]
     limit = lambda x: limit_param(module, x, settings["min"], settings["max"])  # noqa: E731
     assert torch.equal(gradient(limit, case["x"], case["gy"]), case["dx"])
     case, settings = units("penalize"), meta["penalize"]
     penalize = lambda x: penalize_abs(module, x, settings["limit"], settings["penalty"], 0.1)  # noqa: E731
     close(gradient(penalize, case["x"], case["gy"]), case["dx"], atol=1e-8)
+
+
+def test_the_penalty_shrinks_with_the_scale_of_the_loss(draw):
+    # gradients of a mean are small: an absolute penalty would drown them whenever it fires
+    draw(0.0)
+    x, gy = torch.tensor([30.0, -30.0, 1.0]), torch.tensor([1e-6, 1e-6, 1e-6])
+    module = ScheduledModule()
+    module.clock.loss_scale = torch.tensor(1 / 500)
+    added = gradient(lambda x: penalize_abs(module, x, 25.0, 1e-4, 0.1), x, gy) - gy
+    torch.testing.assert_close(added, torch.tensor([2e-7, -2e-7, 0.0]), rtol=1e-4, atol=0)
 
 
 def test_scale_grad():
@@ -111,8 +121,8 @@ MODIFIERS = {
 @pytest.mark.parametrize("name", MODIFIERS)
 def test_no_node_and_no_copy_unless_it_fires(draw, name):
     x = torch.randn(4, 8, requires_grad=True)
-    training = MODIFIERS[name](nn.Identity().train())
-    evaluating = MODIFIERS[name](nn.Identity().eval())
+    training = MODIFIERS[name](ScheduledModule().train())
+    evaluating = MODIFIERS[name](ScheduledModule().eval())
     draw(0.999)
     assert training(x) is x
     draw(0.0)

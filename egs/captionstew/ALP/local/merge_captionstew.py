@@ -38,7 +38,7 @@ def main() -> None:
     if not sources:
         raise UserError(f"{args.manifests_dir}: none of the sources in {args.corpora} is prepared; run stage 0")
     evaluated = {
-        f"{name}_{split}": list(listed_keys(args.manifests_dir, name, split))
+        f"{name}_{split}": sorted(listed_keys(args.manifests_dir, name, split))
         for name, row in prepared.items()
         for split in row.evaluated
     }

@@ -35,7 +35,8 @@ def audiocaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
         for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped):
             with skipped.bad_row(where):
                 key = youtube(row["youtube_id"], row["start_time"])
-                yield CaptionedAudio(key, audio.get(row["youtube_id"]), split, (clean_caption(row["caption"]),))
+                with skipped.bad_row(where, key=key, split=split):
+                    yield CaptionedAudio(key, audio.get(row["youtube_id"]), split, (clean_caption(row["caption"]),))
 
 
 @clean_exit

@@ -42,11 +42,12 @@ def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     for path, split in [*lists, (root / "eval_segments.csv", "test")]:
         for where, row in csv_rows(path, COLUMNS, skipped, has_header=False):
             with skipped.bad_row(where):
-                mids = row["positive_labels"].split(",")
-                if unknown := [mid for mid in mids if mid not in names]:
-                    raise ValueError(f"label {unknown[0]!r} is not in class_labels_indices.csv")
-                labels = tuple(names[mid] for mid in mids)
-                yield LabelledAudio(youtube(row["ytid"], row["start_seconds"]), audio.get(row["ytid"]), split, labels)
+                key = youtube(row["ytid"], row["start_seconds"])
+                with skipped.bad_row(where, key=key, split=split):
+                    mids = row["positive_labels"].split(",")
+                    if unknown := [mid for mid in mids if mid not in names]:
+                        raise ValueError(f"label {unknown[0]!r} is not in class_labels_indices.csv")
+                    yield LabelledAudio(key, audio.get(row["ytid"]), split, tuple(names[mid] for mid in mids))
 
 
 @clean_exit

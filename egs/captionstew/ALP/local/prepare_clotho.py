@@ -46,7 +46,7 @@ def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
             name = row["file_name"]
             key = keys.get(name) or audio_keys.clotho(split, name or "unnamed")
             for column in CAPTIONS:
-                with skipped.bad_row(f"{where} {column}"):
+                with skipped.bad_row(f"{where} {column}", key=key, split=split):
                     yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
 
 

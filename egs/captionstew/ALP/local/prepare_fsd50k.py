@@ -41,13 +41,15 @@ def fsd50k(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
         audio = index_audio(find_audio(root, f"FSD50K.{part}_audio"), str)
         for where, row in csv_rows(root / f"FSD50K.ground_truth/{part}.csv", columns, skipped):
             with skipped.bad_row(where):
-                labels = tuple(row["labels"].split(","))
-                if unknown := [label for label in labels if label not in classes]:
-                    raise ValueError(f"label {unknown[0]!r} is not in vocabulary.csv")
                 value = row.get("split", "test")
                 if value not in SPLIT_OF_VALUE:
                     raise ValueError(f"split {value!r} is neither train nor val")
-                yield LabelledAudio(freesound(row["fname"]), audio.get(row["fname"]), SPLIT_OF_VALUE[value], labels)
+                key, split = freesound(row["fname"]), SPLIT_OF_VALUE[value]
+                with skipped.bad_row(where, key=key, split=split):
+                    labels = tuple(row["labels"].split(","))
+                    if unknown := [label for label in labels if label not in classes]:
+                        raise ValueError(f"label {unknown[0]!r} is not in vocabulary.csv")
+                    yield LabelledAudio(key, audio.get(row["fname"]), split, labels)
 
 
 @clean_exit

@@ -77,10 +77,11 @@ def paraspeechcaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
                 source, relative = text_field(row, "source"), text_field(row, "relative_audio_path")
                 if source not in KEY_OF_SOURCE:
                     raise ValueError(f"source {source!r} is none of {', '.join(KEY_OF_SOURCE)}")
-                key, audio = KEY_OF_SOURCE[source](relative), folders[source] + relative
-                for text in captions_of_row(row):
-                    with skipped.bad_row(where):
-                        yield CaptionedAudio(key, audio, SPLIT_OF_LIST[name], (clean_caption(text),))
+                key, split = KEY_OF_SOURCE[source](relative), SPLIT_OF_LIST[name]
+                with skipped.bad_row(where, key=key, split=split):
+                    for text in captions_of_row(row):
+                        with skipped.bad_row(where, key=key, split=split):
+                            yield CaptionedAudio(key, folders[source] + relative, split, (clean_caption(text),))
 
 
 @clean_exit

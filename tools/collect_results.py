@@ -15,12 +15,23 @@ import argparse
 import sys
 from pathlib import Path
 
+from icefall_alp.evaluation.encoders import encoder_digest
 from icefall_alp.evaluation.figures import draw_over_chance
 from icefall_alp.evaluation.published import load_published
 from icefall_alp.evaluation.report import Numbers, main_table, render_report, text_table
-from icefall_alp.evaluation.results import read_results
+from icefall_alp.evaluation.results import Result, read_results
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError, clean_exit
+
+
+def without_stale(results: list[Result], exp_root: Path) -> list[Result]:
+    """Those numbers that belong to the encoders as they are now; the others are named on standard error."""
+    folders = {run: exp_root / run / "encoder" for run in {result.run for result in results}}
+    present = {run: encoder_digest(folder) for run, folder in folders.items() if folder.is_dir()}
+    fresh = [result for result in results if present.get(result.run, result.encoder_digest) == result.encoder_digest]
+    for run in sorted({result.run for result in results if result not in fresh}):
+        print(f"left out: {run} has numbers of an earlier encoder; run stages 6 and 7 again", file=sys.stderr)
+    return fresh
 
 
 @clean_exit
@@ -36,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
 
     published = load_published(options.paper)
-    results = read_results(options.exp_dir)
+    results = without_stale(read_results(options.exp_dir), options.exp_dir)
     if not results:
         raise UserError(f"{options.exp_dir}: no results (*/results/*/*.json); run the evaluation stages first")
     numbers = Numbers(results)

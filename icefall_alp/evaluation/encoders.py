@@ -79,8 +79,12 @@ def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
     if not folder.is_dir():
         raise UserError(f"{folder}: no exported encoder; train the run first (stages 4 and 5)")
     module = AudioEncoder.load(folder).eval().requires_grad_(False)
-    parts = [sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()]
-    return FrozenEncoder(run, module, sha256_text("\n".join(parts)), _last_step(exp_dir))
+    return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir))
+
+
+def encoder_digest(folder: Path) -> str:
+    """Digest of an exported encoder: of all its files."""
+    return sha256_text("\n".join(sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()))
 
 
 def _last_step(exp_dir: Path) -> int | None:

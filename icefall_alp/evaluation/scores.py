@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
 
 from icefall_alp.utils.errors import UserError
 
@@ -153,7 +154,8 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> f
         hypotheses: One caption per clip.
         references: The captions of each clip.
     """
-    scorer = RougeScorer(["rougeL"])
+    # named, because the scorer would log that it takes it, and with that give every later message a second handler
+    scorer = RougeScorer(["rougeL"], tokenizer=DefaultTokenizer(use_stemmer=False))
     best = [
         scorer.score_multi(list(own), text)["rougeL"].fmeasure for text, own in zip(hypotheses, references, strict=True)
     ]

@@ -49,6 +49,16 @@ def test_every_run_has_a_row_in_every_table_but_the_partial_one():
     assert published.tables[0].rows["Contrastive-init"][0] == 0.664
 
 
+def test_numbers_of_an_earlier_encoder_are_left_out(tmp_path, collect):
+    for run in ("tagging", "log_mel", "untrained"):
+        _write(tmp_path, run, 0.5)
+    (tmp_path / "tagging" / "encoder").mkdir()
+    (tmp_path / "tagging" / "encoder" / "config.yaml").write_text("{}")
+    status, output, error = collect("--exp-dir", tmp_path, "--paper", PAPER)
+    assert status == 0 and "left out: tagging has numbers of an earlier encoder" in error
+    assert output.count("0.5") == 2 and "untrained" not in error
+
+
 def test_collect_and_publish(tmp_path, collect):
     exp_dir, tracked = tmp_path / "exp", tmp_path / "RESULTS.md"
     _write(exp_dir, "tagging", 0.321)

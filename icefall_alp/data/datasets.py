@@ -39,11 +39,6 @@ class _Batch:
         """Seconds of audio, without padding."""
         return int(self.feature_lens.sum()) / FRAME_RATE
 
-    @cached_property
-    def padding_share(self) -> float:
-        """Share of the frames that is padding."""
-        return 1.0 - self.num_seconds * FRAME_RATE / (self.features.shape[0] * self.features.shape[1])
-
     def to(self: BatchT, device: torch.device | str) -> BatchT:
         """The batch with its tensors on a device."""
         # Counted here once: on an accelerator it would make the host wait.

@@ -19,6 +19,7 @@ from icefall_alp.data.datasets import CaptionBatch
 from icefall_alp.evaluation.encode import EncodedClips, captions_of_clips
 from icefall_alp.objectives.base import Objective
 from icefall_alp.training.trainer import Trainer
+from icefall_alp.utils import distributed
 from icefall_alp.utils.seeds import stable_seed
 
 NUM_BUCKETS = 8  # clips of similar length share a batch
@@ -70,4 +71,4 @@ def train_head(objective: Objective, stream: TrainStream, config: TaskConfig) ->
         )
         training = TrainingConfig(num_steps=steps, log_every=steps, valid_every=0, save_every=0)
         Trainer(objective, training, optim, stream, [], None, {}, config.seed).fit()
-    objective.eval()
+    objective.to(distributed.device()).eval()

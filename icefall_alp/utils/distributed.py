@@ -100,12 +100,6 @@ def single_process() -> Iterator[None]:
         _alone = False
 
 
-def barrier() -> None:
-    """Wait for every process."""
-    if world_size() > 1:
-        dist.barrier()
-
-
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum of `tensor` over all processes, as a new tensor without gradient; same shape everywhere."""
     total = tensor.detach().clone()

@@ -30,11 +30,10 @@ def test_validation_takes_the_first_caption_and_leaves_the_features(stored, cuts
         assert (batch.features[row, length:] == PADDING).all()
 
 
-def test_batches_know_their_seconds_and_padding(stored):
+def test_batches_know_their_seconds(stored):
     batch = CaptionDataset(stored[0])[0, np.array([3, 0, 7])]
     moved = batch.to("cpu")
     assert moved.num_seconds == batch.num_seconds == 2.53
-    assert moved.padding_share == pytest.approx(1 - 253 / 600)
     assert moved.captions == batch.captions
     assert batch.to(torch.device("meta")).features.device.type == "meta"
     assert batch.to(torch.device("meta")).num_seconds == 2.53

@@ -63,6 +63,11 @@ class Recipe:
             self.command(*arguments), env=self.env, capture_output=True, text=True, cwd=self.folder, timeout=900
         )
 
+    def with_paths(self, *command):
+        """Run a command of the recipe as run.sh would."""
+        shell = ["bash", "-c", '. ./path.sh; exec "$@"', "bash", *command]
+        return subprocess.run(shell, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=900)
+
     def one_stage(self, stage, *arguments):
         return self.run("--stage", stage, "--stop-stage", stage, *arguments)
 
@@ -138,6 +143,19 @@ def test_killed_training_continues_from_its_last_checkpoint(finished):
     assert (finished.folder / "exp/captioning_tagging/encoder/model.safetensors").exists()
 
 
+def test_the_continued_training_ends_in_the_weights_of_an_unbroken_one(finished):
+    conf = "conf/tiny"
+    configs = [f"{conf}/encoder.yaml", f"{conf}/train_captioning.yaml", f"{conf}/init_tagging.yaml"]
+    command = ["launch.sh", "1", "zipformer/train_captioning.py", "--exp-dir", "exp/unbroken", "--config", *configs]
+    result = finished.with_paths(*command)
+    assert result.returncode == 0, result.stderr
+    names = ("model", "average", "optimizer")
+    for file in (f"checkpoints/step_30/{name}.safetensors" for name in names):
+        broken, unbroken = (finished.folder / "exp" / run / file for run in ("captioning_tagging", "unbroken"))
+        assert broken.read_bytes() == unbroken.read_bytes(), file
+    shutil.rmtree(finished.folder / "exp/unbroken")
+
+
 def test_two_processes_train(finished):
     encoder = finished.folder / "exp/contrastive_scratch"
     shutil.move(encoder, finished.folder / "exp/kept")
@@ -188,7 +206,7 @@ def test_changed_configuration_refuses_to_continue_and_names_the_difference(fini
     path.write_text(yaml.safe_dump(changed))
     result = finished.one_stage(4)
     path.write_text(good)
-    assert result.returncode != 0 and "optim.base_lr was 0.045 and is 0.01" in result.stderr
+    assert result.returncode != 0 and "optim.base_lr was 0.02 and is 0.01" in result.stderr
 
 
 def test_missing_corpus_folder_is_named_and_the_others_are_kept(finished):
@@ -197,10 +215,7 @@ def test_missing_corpus_folder_is_named_and_the_others_are_kept(finished):
     assert left_out.returncode == 0
     prepare = ["local/prepare.py", "--corpora", "conf/tiny/corpora.yaml", "--roots", "clotho=data/corpora/clotho"]
     prepare += ["audiocaps=data/corpora/audiocaps"]
-    shell = ["bash", "-c", '. ./path.sh; exec "$@"', "bash"]
-    result = subprocess.run([*shell, *prepare], cwd=finished.folder, env=finished.env, capture_output=True, text=True)
+    result = finished.with_paths(*prepare)
     assert result.returncode == 0 and "left out: clotho: no folder data/corpora/clotho" in result.stdout
-    named = subprocess.run(
-        [*shell, *prepare, "--only", "clotho"], cwd=finished.folder, env=finished.env, capture_output=True, text=True
-    )
+    named = finished.with_paths(*prepare, "--only", "clotho")
     assert named.returncode == 1 and named.stderr.startswith("error: clotho: no folder data/corpora/clotho")

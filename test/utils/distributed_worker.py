@@ -41,7 +41,6 @@ if __name__ == "__main__":
     ranks = distributed.setup()
     with distributed.single_process():
         alone = [distributed.rank(), distributed.world_size(), float(distributed.all_reduce_sum(torch.tensor(5.0)))]
-    distributed.barrier()
     report = {
         "ranks": [ranks.rank, ranks.local_rank, ranks.world_size],
         "main": distributed.is_main(),

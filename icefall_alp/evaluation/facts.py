@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report says besides the scores: the machine, the commit, how each run was trained."""
+"""What a report says besides the scores: the machine, how each run was trained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 from pathlib import Path
 
 import torch
@@ -25,22 +24,6 @@ def machine() -> dict[str, str]:
         "torch": torch.__version__,
     }
     return {name: fact for name, fact in facts.items() if fact}
-
-
-def commit(folder: Path) -> str:
-    """The git commit of `folder`, and whether tracked files differ from it; `unknown` outside a repository."""
-    head = _git(folder, "rev-parse", "HEAD")
-    if head is None:
-        return "unknown (not a git work tree)"
-    return head + (" with uncommitted changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def _processor() -> str:

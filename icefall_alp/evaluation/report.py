@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from icefall_alp.evaluation.facts import commit, machine, training_summaries
+from icefall_alp.evaluation.facts import machine, training_summaries
 from icefall_alp.evaluation.published import Column, Key, Published, PublishedTable, Versus
 from icefall_alp.evaluation.results import Result
+from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.errors import UserError
 
 EMPTY = "–"
@@ -70,7 +71,7 @@ def render_report(published: Published, numbers: Numbers, exp_dir: Path, provena
         header = ["run", *dict.fromkeys(name for summary in summaries.values() for name in summary)]
         rows = [[run, *(summary.get(name, EMPTY) for name in header[1:])] for run, summary in summaries.items()]
         parts += ["## Training", markdown_table(header, rows)]
-    parts += ["## Machine", "\n".join(_bullets({**machine(), "commit": commit(Path(__file__).parent)}))]
+    parts += ["## Machine", "\n".join(_bullets({**machine(), "commit": git_commit()}))]
     commands = dict.fromkeys(r.command for runs in numbers.by_key.values() for r in runs.values())
     parts += ["## Commands of the evaluation", "```\n" + "\n".join(commands) + "\n```"]
     if origin:

@@ -36,6 +36,7 @@ class Result:
     chance: float | None = None  # None where chance has no meaning (a loss)
     num_expected: int | None = None  # items of the official split; None where there is none
     encoder_step: int | None = None  # training steps behind the encoder
+    commit: str = ""  # of the code that scored it
     seconds: float = 0.0  # wall time of the evaluation this number came from
 
 

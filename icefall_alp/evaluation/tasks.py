@@ -23,6 +23,7 @@ from icefall_alp.evaluation.encode import num_listed, set_digest
 from icefall_alp.evaluation.encoders import FrozenEncoder, load_frozen_encoder
 from icefall_alp.evaluation.results import Result, is_done, write_result
 from icefall_alp.utils import distributed
+from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import clean_exit
 from icefall_alp.utils.seeds import seed_everything
@@ -107,6 +108,7 @@ def evaluate(
             encoder_step=encoder.step,
             task_digest=digest,
             num_expected=expected,
+            commit=git_commit(),
             seconds=round(time.monotonic() - started, 1),
             **vars(score),
         )

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from icefall_alp.training.model_average import average_between
 from icefall_alp.utils.atomic_io import atomic_folder, atomic_write_text, remove_folder, remove_leftovers
+from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.digests import sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 
@@ -156,8 +157,9 @@ def load_config(folder: Path) -> dict[str, Any]:
 
 
 def write_config(exp_dir: Path, config: dict[str, Any]) -> None:
-    """Write `exp_dir/config.yaml`, for people: the whole configuration, defaults included."""
-    atomic_write_text(exp_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False, width=120))
+    """Write `exp_dir/config.yaml`, for people: the whole configuration, defaults included, and the code's commit."""
+    text = yaml.safe_dump(config, sort_keys=False, width=120)
+    atomic_write_text(exp_dir / "config.yaml", f"# commit: {git_commit()}\n{text}")
 
 
 def config_digest(config: dict[str, Any]) -> str:

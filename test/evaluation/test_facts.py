@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts about machine, commit and training."""
+"""Facts about machine and training."""
 
 from __future__ import annotations
-
-import subprocess
 
 from icefall_alp.evaluation import facts
 
@@ -13,17 +11,6 @@ def test_machine_is_described():
     assert int(machine["cores"]) >= 1
     assert machine["processor"]
     assert machine["torch"]
-
-
-def test_commit_and_changes(tmp_path):
-    assert facts.commit(tmp_path).startswith("unknown")
-    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
-    (tmp_path / "a").write_text("1", encoding="utf-8")
-    for arguments in (["init", "-q"], ["add", "a"], ["commit", "-q", "-m", "a"]):
-        subprocess.run([*git, *arguments], cwd=tmp_path, check=True)
-    assert len(facts.commit(tmp_path)) == 40
-    (tmp_path / "a").write_text("2", encoding="utf-8")
-    assert facts.commit(tmp_path).endswith("with uncommitted changes")
 
 
 def test_training_summary_takes_the_last_losses_and_the_mean_rates(exp_dir):

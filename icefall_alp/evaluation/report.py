@@ -133,7 +133,7 @@ def _detail_table(published: Published, numbers: Numbers) -> str:
     decimals = {column.key: column.decimals for table in published.tables for column in table.columns}
     rows = []
     for key, runs in numbers.by_key.items():
-        places = max(2, decimals.get(key, 2))
+        places = max(3 if key.metric in published.lower_is_better else 2, decimals.get(key, 2))
         beside = [_scored(runs.get(run), places) for run in published.baselines]
         for run, result in sorted(runs.items(), key=lambda item: _place(item[0], published)):
             factor = f"{result.value / result.chance:.1f}x" if result.chance else EMPTY

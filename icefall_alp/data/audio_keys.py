@@ -11,6 +11,9 @@ A key is `<namespace>:<source id>`, followed by what tells two clips of one sour
 | BBC, SoundBible | `bbc:<id>`, `sb:<number>` | one file |
 | VoxCeleb | `vox:<speaker>/<YouTube id>/<utterance>` | utterances do not overlap |
 | Expresso, Emilia, EARS | `expresso:<stem>`, `emilia:<stem>`, `ears:<speaker>/<stem>` | one file |
+| Jamendo | `jam:<number>`, a segment `jam:<number>:<start ms>-<end ms>` | apart in time |
+| CREMA-D, NSynth, MUSAN | `crema:<stem>`, `nsynth:<note>`, `musan:<stem>` | one file |
+| MagnaTagATune | `mtat:<clip number>` | one clip |
 
 YouTube ids hold `-` and `_` anywhere, also first, so they are cut out by position and never by splitting.
 Functions here raise ValueError, naming the id, where it cannot be one of its namespace.
@@ -157,6 +160,34 @@ def ears(path: str) -> str:
     if len(parts) < 2:
         raise ValueError(f"{path!r} is no EARS path (p001/<name>.wav)")
     return f"ears:{parts[-2]}/{_word(PurePosixPath(path).stem)}"
+
+
+def jamendo(track: str, start_seconds: float | None = None, end_seconds: float | None = None) -> str:
+    """Key of a Jamendo track, `1176956` or `track_0000214`, or of the part from start to end."""
+    key = f"jam:{_number(track.removeprefix('track_'), 'Jamendo')}"
+    if start_seconds is None or end_seconds is None:
+        return key
+    return f"{key}:{round(start_seconds * 1000)}-{round(end_seconds * 1000)}"
+
+
+def crema(path: str) -> str:
+    """Key of a CREMA-D utterance: the file stem (`1001_DFA_ANG_XX`)."""
+    return f"crema:{_word(PurePosixPath(path).stem)}"
+
+
+def nsynth(note: str) -> str:
+    """Key of an NSynth note: its `note_str`."""
+    return f"nsynth:{_word(note)}"
+
+
+def musan(path: str) -> str:
+    """Key of a MUSAN recording: the file stem (`noise-free-sound-0001`)."""
+    return f"musan:{_word(PurePosixPath(path).stem)}"
+
+
+def magnatagatune(clip: str) -> str:
+    """Key of a MagnaTagATune clip: its number."""
+    return f"mtat:{_number(clip, 'MagnaTagATune')}"
 
 
 def _number(text: str, archive: str) -> int:

@@ -140,3 +140,26 @@ def test_clips_of_a_video_overlap_when_they_are_less_than_ten_seconds_apart(vide
 )
 def test_overlap_across_spellings(a, b, expected):
     assert AudioKey.parse(a).overlaps(AudioKey.parse(b)) is expected
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**4), st.integers(1, 600))
+def test_jamendo_segments_overlap_in_time_only(track, start, length):
+    first = AudioKey.parse(audio_keys.jamendo(f"track_{track:07d}", start, start + length))
+    after = AudioKey.parse(audio_keys.jamendo(str(track), start + length, start + 2 * length))
+    whole = AudioKey.parse(audio_keys.jamendo(str(track)))
+    assert first.source == after.source == f"jam:{track}" and not first.overlaps(after)
+    assert whole.overlaps(first) and whole.overlaps(after)
+
+
+def test_corpora_whose_file_names_are_their_ids():
+    assert audio_keys.crema("AudioWAV/1001_DFA_ANG_XX.wav") == "crema:1001_DFA_ANG_XX"
+    assert audio_keys.nsynth("guitar_acoustic_001-082-050") == "nsynth:guitar_acoustic_001-082-050"
+    assert audio_keys.musan("noise/free-sound/noise-free-sound-0001.wav") == "musan:noise-free-sound-0001"
+    assert audio_keys.magnatagatune("2") == "mtat:2"
+    for wrong in (
+        lambda: audio_keys.magnatagatune("a"),
+        lambda: audio_keys.jamendo("track_x"),
+        lambda: audio_keys.nsynth(" "),
+    ):
+        with pytest.raises(ValueError):
+            wrong()

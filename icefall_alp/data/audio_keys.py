@@ -6,14 +6,14 @@ A key is `<namespace>:<source id>`, followed by what tells two clips of one sour
 | namespace | key | clips of one source |
 |---|---|---|
 | YouTube | `yt:<11 characters>:<start ms>`, `:as` for "the segment that AudioSet has" | 10 s from the start |
-| Freesound | `fs:<number>`, a crop `fs:<number>:<start ms>-<end ms>` | all are the same sound |
+| Freesound | `fs:<number>`, a crop `fs:<number>:<start ms>-<end ms>`, a take `fs:<number>/<take>` | all are one sound |
 | Clotho without a Freesound id | `clotho:<split>/<file name>` | one file |
 | BBC, SoundBible | `bbc:<id>`, `sb:<number>` | one file |
 | VoxCeleb | `vox:<speaker>/<YouTube id>/<utterance>` | utterances do not overlap |
 | Expresso, Emilia, EARS | `expresso:<stem>`, `emilia:<stem>`, `ears:<speaker>/<stem>` | one file |
 | Jamendo | `jam:<number>`, a segment `jam:<number>:<start ms>-<end ms>` | apart in time |
 | CREMA-D, NSynth, MUSAN | `crema:<stem>`, `nsynth:<note>`, `musan:<stem>` | one file |
-| MagnaTagATune | `mtat:<clip number>` | one clip |
+| MagnaTagATune, MusicQA | `mtat:<clip number>`, `musicqa:<stem>` | one clip |
 
 YouTube ids hold `-` and `_` anywhere, also first, so they are cut out by position and never by splitting.
 Functions here raise ValueError, naming the id, where it cannot be one of its namespace.
@@ -63,6 +63,7 @@ class AudioKey:
         if match is None or match[1] == "yt":
             raise ValueError(f"{key!r} is no audio key")
         namespace, name, start, end = match.groups()
+        name = name.partition("/")[0] if namespace == "fs" else name
         if start is None:
             return cls(namespace, f"{namespace}:{name}")
         return cls(namespace, f"{namespace}:{name}", int(start), int(end))
@@ -119,6 +120,16 @@ def freesound(sound: str, start_end_samples: str = "", sampling_rate: int = 4410
         return key
     start, end = (round(int(sample) * 1000 / sampling_rate) for sample in crop.groups())
     return f"{key}:{start}-{end}"
+
+
+def esc50(sound: str, take: str) -> str:
+    """Key of one of several takes, from places that are not known, of a Freesound sound."""
+    return f"fs:{_number(sound, 'Freesound')}/{_word(take)}"
+
+
+def musicqa(path: str) -> str:
+    """Key of a MusicQA clip: the file stem, a counter that says nothing about where the music comes from."""
+    return f"musicqa:{_word(PurePosixPath(path).stem)}"
 
 
 def clotho(split: str, file_name: str) -> str:

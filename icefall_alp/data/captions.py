@@ -2,9 +2,10 @@
 """The shape of a captioned cut, stated once: build it, write it, read it, check it.
 
 One cut is one piece of audio: a Lhotse MonoCut (channel 0) whose id is the audio key and whose one supervision
-carries `captions` (`[{text, source corpus}]`) or `labels` (names), and `domain` (sound, music or speech). The
-cut's `corpus` names the folder that the recording's path is relative to. Manifests are gzipped JSON lines sorted
-by id, written under a temporary name and renamed, byte-identical whenever their content is.
+carries `captions` (`[{text, source corpus}]`), `labels` (names) or `questions` (`[{text, answers, source corpus}]`),
+and `domain` (sound, music or speech). The cut's `corpus` names the folder that the recording's path is relative to.
+Manifests are gzipped JSON lines sorted by id, written under a temporary name and renamed, byte-identical whenever their
+content is.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,22 @@ class AudioItem:
         key: see `audio_keys`.
         path: audio file relative to the corpus root; None where the listed audio is not on disk.
         split: train, valid or test.
+        start: seconds into the file at which the clip begins.
+        duration: seconds of the clip; None for the rest of the file.
     """
 
     key: str
     path: str | None
     split: str
+    start: float = field(default=0.0, kw_only=True)
+    duration: float | None = field(default=None, kw_only=True)
+
+    def seconds_in(self, header: AudioHeader) -> float:
+        """Seconds of the clip in its file, which may end first. Raises ValueError when it ends before the clip."""
+        left = header.num_samples / header.sampling_rate - self.start
+        if left <= 0.0:
+            raise ValueError(f"the clip begins at {self.start:g} s, the audio ends at {self.start + left:g} s")
+        return left if self.duration is None else min(self.duration, left)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,21 @@ class LabelledAudio(AudioItem):
     """A clip with labels: names, not indices."""
 
     labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a clip, with every answer that was given to it: several people may have answered."""
+
+    text: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class QuestionedAudio(AudioItem):
+    """A clip with all of its questions; yielded once, not once per question."""
+
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True)
@@ -73,8 +100,16 @@ def clean_caption(text: str) -> str:
     return caption
 
 
+def group_questions(pairs: Iterable[tuple[str, str]]) -> tuple[Question, ...]:
+    """Join the answers of equal questions; questions and answers stay in their order, equal answers stay apart."""
+    answers: dict[str, list[str]] = {}
+    for question, answer in pairs:
+        answers.setdefault(question, []).append(answer)
+    return tuple(Question(question, tuple(given)) for question, given in answers.items())
+
+
 def make_cut(item: AudioItem, header: AudioHeader, corpus: str, domain: str) -> CutDict:
-    """The captioned cut of a whole file, in Lhotse's own serialisation."""
+    """The captioned cut of a file or of a stretch of it, in Lhotse's own serialisation."""
     if item.path is None:
         raise ValueError(f"{item.key}: a cut needs an audio file")
     custom: dict[str, Any] = {"domain": domain}
@@ -82,20 +117,22 @@ def make_cut(item: AudioItem, header: AudioHeader, corpus: str, domain: str) -> 
         custom["captions"] = [{"text": text, "source": corpus} for text in item.captions]
     elif isinstance(item, LabelledAudio):
         custom["labels"] = list(item.labels)
-    duration = header.num_samples / header.sampling_rate
+    elif isinstance(item, QuestionedAudio):
+        custom["questions"] = [{"text": q.text, "answers": list(q.answers), "source": corpus} for q in item.questions]
+    duration = item.seconds_in(header)
     channels = list(range(header.num_channels))
     recording = Recording(
         id=item.key,
         sources=[AudioSource(type="file", channels=channels, source=item.path)],
         sampling_rate=header.sampling_rate,
         num_samples=header.num_samples,
-        duration=duration,
+        duration=header.num_samples / header.sampling_rate,
         channel_ids=channels,
     )
     supervision = SupervisionSegment(id=item.key, recording_id=item.key, start=0.0, duration=duration, custom=custom)
     cut = MonoCut(
         id=item.key,
-        start=0.0,
+        start=item.start,
         duration=duration,
         channel=0,
         recording=recording,
@@ -116,10 +153,13 @@ def check_cut(cut: CutDict) -> str:
     if custom.get("domain") not in DOMAINS:
         return f"domain {custom.get('domain')!r} is none of {', '.join(DOMAINS)}"
     captions = custom.get("captions", [])
-    if not captions and not custom.get("labels"):
-        return "neither captions nor labels"
+    questions = custom.get("questions", [])
+    if not captions and not custom.get("labels") and not questions:
+        return "neither captions nor labels nor questions"
     if not all(caption.get("text", "").strip() and caption.get("source") for caption in captions):
         return "a caption without text or source"
+    if not all(question.get("text", "").strip() and question.get("answers") for question in questions):
+        return "a question without text or answers"
     if not cut.get("custom", {}).get("corpus"):
         return "no corpus"
     return "" if cut.get("duration", 0.0) > 0.0 else "no duration"

@@ -6,7 +6,7 @@ are read in threads, and the cuts, a report of found against expected and the li
 
     <corpus>_<split>_cuts.jsonl.gz   one cut per clip, sorted by key
     <corpus>_report.json             root folder, counts per split, counts per reason
-    <corpus>_skipped.jsonl           reason (missing, unreadable, bad_row, duplicate, no_list), cause, key or file:line
+    <corpus>_skipped.jsonl           reason (missing, unreadable, bad_row, duplicate, no_list, ...), cause, key or place
     <corpus>_classes.txt             label names in index order, where the corpus has a class list
 """
 
@@ -163,9 +163,11 @@ def _read_headers(root: Path, items: list[AudioItem], num_jobs: int) -> Iterator
         if path.is_absolute() or ".." in path.parts:
             return "the path leaves the corpus folder"
         try:
-            return read_header(root / path)
+            header = read_header(root / path)
+            item.seconds_in(header)
         except (OSError, ValueError) as error:
             return "" if isinstance(error, FileNotFoundError) else str(error)
+        return header
 
     with ThreadPoolExecutor(num_jobs) as pool:
         for start in range(0, len(items), _CHUNK):
@@ -269,10 +271,11 @@ def _write_split(
                 details = {"key": item.key, "split": item.split, **({"path": item.path} if item.path else {})}
                 skipped.add("unreadable" if header else "missing", cause, **details)
                 continue
-            write(make_cut(item, header, corpus, domain))
+            cut = make_cut(item, header, corpus, domain)
+            write(cut)
             counts["audio"] += 1
             counts["captions"] += len(item.captions) if isinstance(item, CaptionedAudio) else 0
-            counts["hours"] += header.num_samples / header.sampling_rate / 3600
+            counts["hours"] += cut["duration"] / 3600
     return counts
 
 

@@ -13,9 +13,12 @@ from icefall_alp.data.captions import (
     AudioHeader,
     CaptionedAudio,
     LabelledAudio,
+    Question,
+    QuestionedAudio,
     captions_of,
     check_cut,
     clean_caption,
+    group_questions,
     jsonl_writer,
     make_cut,
     read_jsonl,
@@ -45,10 +48,50 @@ def test_lhotse_reads_the_cut(tmp_path):
     assert cut.load_audio().shape == (1, 12000)
 
 
+def test_a_stretch_of_a_file_is_a_cut_of_its_recording(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.repeat([0.0, 0.25, 0.5], 4000), 8000)
+    item = CaptionedAudio("jam:7:500-1250", "a.wav", "train", ("A harp.",), start=0.5, duration=0.75)
+    header = AudioHeader(sampling_rate=8000, num_channels=1, num_samples=12000)
+    path = tmp_path / "cuts.jsonl.gz"
+    with jsonl_writer(path) as write:
+        write(make_cut(item, header, "jamendomaxcaps", "music"))
+    (cut,) = load_manifest_lazy(path)
+    assert (cut.start, cut.duration, cut.recording.duration) == (0.5, 0.75, 1.5)
+    assert (cut.supervisions[0].start, cut.supervisions[0].duration) == (0.0, 0.75)
+    cut.recording.sources[0].source = str(tmp_path / "a.wav")
+    assert np.array_equal(cut.load_audio()[0], np.repeat([0.25, 0.5], [4000, 2000]))
+
+
+def test_a_stretch_ends_with_its_file_and_needs_some_of_it():
+    def seconds(start, duration):
+        return CaptionedAudio("jam:7", "a.wav", "train", (), start=start, duration=duration).seconds_in(HEADER)
+
+    assert (seconds(0.5, 30.0), seconds(0.5, None), seconds(0.0, None)) == (1.0, 1.0, 1.5)
+    with pytest.raises(ValueError, match=r"begins at 1\.5 s, the audio ends at 1\.5 s"):
+        seconds(1.5, 1.0)
+
+
 def test_labels_are_names():
     cut = make_cut(LabelledAudio("fs:1", "1.wav", "test", ("Bark", "Dog")), HEADER, "fsd50k", "sound")
     assert cut["supervisions"][0]["custom"] == {"domain": "sound", "labels": ["Bark", "Dog"]}
     assert check_cut(cut) == ""
+
+
+def test_questions_keep_every_answer():
+    pairs = [("Does it bark?", "yes"), ("How often?", "twice"), ("Does it bark?", "no"), ("Does it bark?", "yes")]
+    questions = group_questions(pairs)
+    assert questions == (Question("Does it bark?", ("yes", "no", "yes")), Question("How often?", ("twice",)))
+    cut = make_cut(QuestionedAudio("fs:1", "1.wav", "train", questions), HEADER, "clothoaqa", "sound")
+    assert cut["supervisions"][0]["custom"] == {
+        "domain": "sound",
+        "questions": [
+            {"text": "Does it bark?", "answers": ["yes", "no", "yes"], "source": "clothoaqa"},
+            {"text": "How often?", "answers": ["twice"], "source": "clothoaqa"},
+        ],
+    }
+    assert check_cut(cut) == ""
+    cut["supervisions"][0]["custom"]["questions"][1]["answers"].clear()
+    assert check_cut(cut) == "a question without text or answers"
 
 
 def test_captions_lose_their_line_breaks_only():

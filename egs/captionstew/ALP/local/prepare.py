@@ -15,6 +15,9 @@ from pathlib import Path
 from icefall_alp.data.manifests import load_corpora
 from icefall_alp.utils.errors import UserError, clean_exit
 
+# corpora that name clips of another one without saying where these begin
+NEEDS = {"wavcaps": "audioset", "audiosetcaps": "audioset", "fusionaudio": "audioset", "clothoaqa": "clotho"}
+
 
 @clean_exit
 def main() -> None:
@@ -45,8 +48,8 @@ def prepare(name: str, roots: dict[str, str], options: argparse.Namespace) -> No
     """Call the corpus's own script through run_once.py."""
     command = [f"local/prepare_{name}.py", "--corpus-dir", roots[name], "--corpora", str(options.corpora)]
     command += ["--num-jobs", str(options.num_jobs)]
-    if name == "wavcaps" and "audioset" in roots:  # its AudioSet part names videos without their start
-        command += ["--audioset-dir", roots["audioset"]]
+    if (other := NEEDS.get(name)) in roots:
+        command += [f"--{other}-dir", roots[other]]
     once = [
         "run_once.py",
         "--done",

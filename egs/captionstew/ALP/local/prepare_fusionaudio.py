@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""FusionAudio-1.2M: captions that language models wrote for AudioSet's training clips from sound, speech and picture.
+
+Source:   https://huggingface.co/datasets/SatsukiVie/FusionAudio (lists), audio as for AudioSet.
+Licence:  lists CC BY-NC 4.0; the audio belongs to its uploaders.
+Layout:   every *.json (one list of rows) and *.jsonl (one row per line) directly in <corpus-dir>; the rows are
+              {"audio_id": ..., "instruction": ..., "input": "", "dataset": ..., "task": ..., "output": <caption>}
+          audio anywhere below, named <id>, Y<id>, <id>_<start> or <id>_<start>_<end>.
+          The names of the lists, the words of `task` and the form of the ids are assumed: a row is a caption if its
+          task speaks of captions or it has no task, and the rows of other tasks (questions) are counted as other_task.
+          Ids are [<folder>/][Y]<id>[_<start>[_<end>]][.<extension>], times in seconds. --id-column and --id-pattern are
+          for lists that differ.
+Expected: about 1.2 million clips, one caption each.
+Ids:      yt:<id>:<start ms>; the start from the id, else from AudioSet's segment lists (--audioset-dir), else
+          yt:<id>:as.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prepare_wavcaps import segment_starts
+
+from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.captions import CaptionedAudio, clean_caption
+from icefall_alp.data.corpus_lists import SkipList, jsonl_rows, text_field
+from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
+from icefall_alp.utils.errors import UserError, clean_exit
+
+SECONDS = r"[0-9]+(?:\.[0-9]+)?"
+ID_PATTERN = rf"(?:.*/)?Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_(?P<start>{SECONDS})(?:_{SECONDS})?)?(?:\.[A-Za-z]\w*)?"
+
+
+def compile_pattern(text: str) -> re.Pattern[str]:
+    """The pattern of an id. Raises UserError when it is none or lacks the group `id`."""
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UserError(f"--id-pattern {text}: no regular expression: {error}") from error
+    if "id" not in pattern.groupindex:
+        raise UserError(f"--id-pattern {text}: needs a group (?P<id>...) for the video, and may have (?P<start>...)")
+    return pattern
+
+
+def json_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield place and row of a file that is one JSON list; anything else goes to `skipped`."""
+    rows: list[Any] = []
+    with skipped.bad_row(path.name):
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, list):
+            raise ValueError("not a list of rows")
+        rows = content
+    for number, row in enumerate(rows):
+        where = f"{path.name}: [{number}]"
+        with skipped.bad_row(where):
+            if not isinstance(row, dict):
+                raise ValueError("not a JSON object")
+            yield where, row
+
+
+def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[CaptionedAudio]:
+    """Yield a clip for each row that is a caption."""
+    pattern, starts = compile_pattern(args.id_pattern), segment_starts(args.audioset_dir, skipped)
+    lists = sorted(path for suffix in ("json", "jsonl") for path in args.corpus_dir.glob(f"*.{suffix}"))
+    if not lists:
+        raise UserError(f"{args.corpus_dir}: no .json or .jsonl list; see the layout in --help")
+    audio = index_audio(find_audio(args.corpus_dir), youtube_id)
+    for path in lists:
+        other_tasks: Counter[str] = Counter()
+        for where, row in jsonl_rows(path, skipped) if path.suffix == ".jsonl" else json_rows(path, skipped):
+            task = str(row.get("task", "caption"))
+            if "caption" not in task.casefold():
+                other_tasks[task] += 1
+                continue
+            with skipped.bad_row(where):
+                name = text_field(row, args.id_column)
+                if not (match := pattern.fullmatch(name)):
+                    raise ValueError(f"{args.id_column} {name!r} does not fit the id pattern")
+                video = match["id"]
+                key = youtube(video, match.groupdict().get("start") or starts.get(video))
+                yield CaptionedAudio(key, audio.get(video), "train", (clean_caption(text_field(row, "output")),))
+        for task, count in sorted(other_tasks.items()):
+            skipped.add("other_task", f"{count:,} rows of the task {task!r}", where=path.name)
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    parser = preparation_parser(__doc__)
+    parser.add_argument("--audioset-dir", type=Path, help="AudioSet's segment lists, for start times")
+    parser.add_argument("--id-column", default="audio_id", help="name of the id in a row")
+    parser.add_argument("--id-pattern", default=ID_PATTERN, help="of the whole id, with groups `id` and maybe `start`")
+    args = parser.parse_args()
+    skipped = SkipList()
+    write_manifests("fusionaudio", fusionaudio(args, skipped), skipped, args)
+
+
+if __name__ == "__main__":
+    main()

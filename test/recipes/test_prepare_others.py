@@ -5,6 +5,8 @@ Ids, times, class names and layouts are the publishers'; questions and answers a
 """
 
 import json
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
@@ -248,3 +250,18 @@ def test_a_musicqa_list_that_is_none_is_one_line(tmp_path, text, words):
     result = run("prepare_musicqa.py", *options)
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
     assert "EvalMusicQA.json" in result.stderr and words in result.stderr
+
+
+def test_prepare_tells_a_corpus_where_the_one_it_names_clips_of_lies(tmp_path):
+    names = ("clotho", "clothoaqa", "audioset", "fusionaudio", "musan")
+    for name in names:
+        (tmp_path / name).mkdir()
+    roots = [f"{name}={tmp_path / name}" for name in names]
+    with patch("subprocess.run", return_value=SimpleNamespace(returncode=0)) as call:
+        result = run("prepare.py", "--corpora", CORPORA, "--roots", *roots)
+    assert result.returncode == 0, result.stderr
+    commands = [" ".join(map(str, made.args[0])) for made in call.call_args_list]
+    others = {name: next(c for c in commands if f"prepare_{name}.py " in c) for name in names}
+    assert f"--clotho-dir {tmp_path / 'clotho'}" in others["clothoaqa"]
+    assert f"--audioset-dir {tmp_path / 'audioset'}" in others["fusionaudio"]
+    assert not [name for name in ("clotho", "audioset", "musan") if "-dir " in others[name].split("--corpus-dir ")[1]]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,18 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import benchmark
+from benchmarks import scaled_adam, timing
 from icefall_alp.training.scaled_adam import ScaledAdam
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "benchmark.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def call(*arguments: object) -> subprocess.CompletedProcess:
@@ -54,7 +47,7 @@ def test_scaled_adam_prints_machine_medians_and_ratios(tmp_path):
         (["scaled_adam", "--shapes", "none.json"], 1, "error: none.json: no such file"),
     ],
 )
-def test_mistakes_are_named(benchmark, monkeypatch, capsys, tmp_path, arguments, status, message):
+def test_mistakes_are_named(monkeypatch, capsys, tmp_path, arguments, status, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
     with pytest.raises(SystemExit) as stopped:
@@ -63,19 +56,19 @@ def test_mistakes_are_named(benchmark, monkeypatch, capsys, tmp_path, arguments,
     assert message in capsys.readouterr().err
 
 
-def test_contenders_take_turns(benchmark):
+def test_contenders_take_turns():
     order = []
     contenders = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
-    times = benchmark.take_turns(contenders, torch.device("cpu"), rounds=5, repeats=2)
+    times = timing.take_turns(contenders, torch.device("cpu"), rounds=5, repeats=2)
     assert order == ["a", "a", "b", "b"] * 6
     assert [len(seconds) for seconds in times.values()] == [5, 5]
 
 
-def test_the_loop_computes_what_scaled_adam_does(benchmark):
+def test_the_loop_computes_what_scaled_adam_does():
     shapes = [[6, 5], [6, 5], [300], [], [1], [4, 2, 3]]
     device = torch.device("cpu")
-    here, there = (benchmark._random_parameters(shapes, device) for _ in range(2))
-    optimizer, reference = ScaledAdam(here), benchmark.reference_scaled_adam(there)
+    here, there = (scaled_adam._random_parameters(shapes, device) for _ in range(2))
+    optimizer, reference = ScaledAdam(here), scaled_adam.reference_scaled_adam(there)
     for step in range(130):
         for p, q in zip(here, there, strict=True):
             torch.manual_seed(step)

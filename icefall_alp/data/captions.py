@@ -3,7 +3,8 @@
 
 One cut is one piece of audio: a Lhotse MonoCut (channel 0) whose id is the audio key and whose one supervision
 carries `captions` (`[{text, source corpus}]`), `labels` (names) or `questions` (`[{text, answers, source corpus}]`),
-and `domain` (sound, music or speech). The cut's `corpus` names the folder that the recording's path is relative to.
+and `domain` (sound, music or speech). Where it is known when each label sounds, `events` (`[{label, onset, offset}]`,
+seconds from the start of the cut) say so beside `labels`. The cut's `corpus` names the folder that the recording's path is relative to.
 Manifests are gzipped JSON lines sorted by id, written under a temporary name and renamed, byte-identical whenever their
 content is.
 """
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,27 @@ class LabelledAudio(AudioItem):
 
 
 @dataclass(frozen=True)
+class SoundEvent:
+    """One sound from onset to offset, seconds from the start of the clip. Raises ValueError when they bound nothing."""
+
+    label: str
+    onset: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        """Refuse times that no sound can have; NaN is none either."""
+        if not 0.0 <= self.onset < self.offset < math.inf:
+            raise ValueError(f"{self.label} from {self.onset:g} s to {self.offset:g} s bounds no event")
+
+
+@dataclass(frozen=True)
+class EventAudio(AudioItem):
+    """A clip with all of its events, in order of time; yielded once, not once per event."""
+
+    events: tuple[SoundEvent, ...]
+
+
+@dataclass(frozen=True)
 class Question:
     """A question about a clip, with every answer that was given to it: several people may have answered."""
 
@@ -117,6 +140,9 @@ def make_cut(item: AudioItem, header: AudioHeader, corpus: str, domain: str) -> 
         custom["captions"] = [{"text": text, "source": corpus} for text in item.captions]
     elif isinstance(item, LabelledAudio):
         custom["labels"] = list(item.labels)
+    elif isinstance(item, EventAudio):
+        custom["labels"] = list(dict.fromkeys(event.label for event in item.events))
+        custom["events"] = [asdict(event) for event in item.events]
     elif isinstance(item, QuestionedAudio):
         custom["questions"] = [{"text": q.text, "answers": list(q.answers), "source": corpus} for q in item.questions]
     duration = item.seconds_in(header)
@@ -160,6 +186,9 @@ def check_cut(cut: CutDict) -> str:
         return "a caption without text or source"
     if not all(question.get("text", "").strip() and question.get("answers") for question in questions):
         return "a question without text or answers"
+    events = custom.get("events", [])
+    if not all(event["label"] in custom.get("labels", []) and event["onset"] < event["offset"] for event in events):
+        return "an event without label or length"
     if not cut.get("custom", {}).get("corpus"):
         return "no corpus"
     return "" if cut.get("duration", 0.0) > 0.0 else "no duration"

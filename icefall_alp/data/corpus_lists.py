@@ -59,8 +59,9 @@ def csv_rows(
     skipped: SkipList,
     encoding: str = "utf-8",
     has_header: bool = True,
+    delimiter: str = ",",
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Read a comma-separated list one line at a time, so that a damaged line spoils no other.
+    """Read a comma- or TAB-separated list one line at a time, so that a damaged line spoils no other.
 
     Args:
         path: the list.
@@ -69,6 +70,7 @@ def csv_rows(
         skipped: takes lines with a wrong number of columns, open quotes or bytes that are not `encoding`.
         encoding: of the file.
         has_header: whether the first line names the columns.
+        delimiter: between columns.
 
     Yields:
         `file:line` and the row by column name.
@@ -83,7 +85,7 @@ def csv_rows(
         for number, raw in enumerate(stream, start=1):
             where = f"{path.name}:{number}"
             with skipped.bad_row(where):
-                fields = _split_line(raw, encoding)
+                fields = _split_line(raw, encoding, delimiter)
                 if names is None:
                     names = fields
                     if absent := [name for name in columns if name not in names]:
@@ -94,15 +96,16 @@ def csv_rows(
                     yield where, dict(zip(names, fields, strict=True))
 
 
-def _split_line(raw: bytes, encoding: str) -> list[str]:
+def _split_line(raw: bytes, encoding: str, delimiter: str) -> list[str]:
     try:
         line = raw.decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"not {encoding.upper()}: byte {error.start + 1} of the line") from error
     try:
-        return next(csv.reader([line], skipinitialspace=True, strict=True), [])
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True), [])
     except csv.Error as error:
-        raise ValueError(f"not comma-separated: {error}") from error
+        name = {"\t": "TAB"}.get(delimiter, "comma")
+        raise ValueError(f"not {name}-separated: {error}") from error
 
 
 def jsonl_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, Any]]]:

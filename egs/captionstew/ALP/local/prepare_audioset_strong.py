@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""AudioSet-strong: when each sound begins and ends in ten seconds of AudioSet, in 456 classes.
+
+Source:   https://research.google.com/audioset/download_strong.html (lists), audio as for AudioSet.
+Licence:  labels CC BY 4.0; the audio belongs to its uploaders.
+Layout:   <corpus-dir>/audioset_{train,eval}_strong.tsv: TAB-separated with the columns
+              segment_id,start_time_seconds,end_time_seconds,label   (one row for each event; the label is a MID)
+          <corpus-dir>/mid_to_display_name.tsv: TAB-separated MID and name, no header
+          audio anywhere below, named Y<id>, <id>, <id>_<start> or <id>_<start>_<end>: AudioSet's own folder will do.
+Expected: 103,463 / 16,996 clips (train / test); about 934,000 / 139,538 events. 447 classes occur in train, 416 in
+          test, 407 in both; the list of 456 is their union.
+Ids:      yt:<id>:<start ms>; segment_id is <id>_<start in ms>. Times of events are seconds of the clip. A cut has its
+          `events` in order of time, and as `labels` the classes among them; the classes are in the list's order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.captions import EventAudio, SoundEvent
+from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
+from icefall_alp.utils.errors import clean_exit
+
+SPLIT_OF_LIST = {"train": "train", "eval": "test"}
+COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
+
+
+def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
+    """Display name of each MID, in the order of the list."""
+    path = root / "mid_to_display_name.tsv"
+    rows = csv_rows(path, ("mid", "display_name"), skipped, has_header=False, delimiter="\t")
+    return {row["mid"]: row["display_name"] for _, row in rows}
+
+
+def segment_key(segment: str) -> str:
+    """Key of `<id>_<start in ms>`; the id, the first eleven characters, may hold `_`."""
+    video, start = segment[:11], segment[11:].removeprefix("_")
+    if segment != f"{video}_{start}" or not start.isdecimal():
+        raise ValueError(f"{segment!r} is no segment (<YouTube id>_<start in ms>)")
+    return youtube(video, int(start) / 1000)
+
+
+def read_event(row: dict[str, str], names: dict[str, str]) -> SoundEvent:
+    """The event of a row. Raises ValueError for an unknown label or times that bound nothing."""
+    if row["label"] not in names:
+        raise ValueError(f"label {row['label']!r} is not in mid_to_display_name.tsv")
+    return SoundEvent(names[row["label"]], float(row["start_time_seconds"]), float(row["end_time_seconds"]))
+
+
+def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
+    """Yield every clip with its events."""
+    names = read_classes(root, skipped)
+    audio = index_audio(find_audio(root), youtube_id)
+    for part, split in SPLIT_OF_LIST.items():
+        events: dict[str, list[SoundEvent]] = defaultdict(list)
+        for where, row in csv_rows(root / f"audioset_{part}_strong.tsv", COLUMNS, skipped, delimiter="\t"):
+            with skipped.bad_row(where):
+                key = segment_key(row["segment_id"])
+                with skipped.bad_row(where, key=key, split=split):
+                    event = read_event(row, names)  # before events[key], which makes a clip of the key
+                    events[key].append(event)
+        for key, found in events.items():
+            ordered = sorted(found, key=lambda event: (event.onset, event.offset, event.label))
+            yield EventAudio(key, audio.get(key.split(":")[1]), split, tuple(ordered))
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    args = preparation_parser(__doc__).parse_args()
+    skipped = SkipList()
+    write_manifests("audioset_strong", audioset_strong(args.corpus_dir, skipped), skipped, args)
+    write_classes(args.manifests_dir, "audioset_strong", read_classes(args.corpus_dir, skipped).values())
+
+
+if __name__ == "__main__":
+    main()

@@ -25,10 +25,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from mini.benchmark_formats import BENCHMARK_WRITERS
 from mini.events import FSD50K_TAGS, SIDES, side_of
-from mini.formats import WRITERS
-from mini.mixing import render, write_audio
+from mini.formats import FIRST_WRITERS
+from mini.mixing import Rendered, mix_down, perform, spans, write_audio
+from mini.planned import plan_corpora
 from mini.planning import Item, Planner
+from mini.source_formats import SOURCE_WRITERS
 from mini.sources import SAMPLE_RATE, Recordings, fetch_recordings
 from tqdm import tqdm
 
@@ -37,20 +40,28 @@ from icefall_alp.utils.digests import sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError, clean_exit
 
 ENGINES = ("espeakng-loader", "pretty_midi", "tinysoundfont")
+WRITERS = FIRST_WRITERS | SOURCE_WRITERS | BENCHMARK_WRITERS
+FROM_AUDIOSET = ("AudioSet_SL", "AudioSet")  # parts of WavCaps and AudioSetCaps
+ALL_TRAINING = ("wavcaps", "audiosetcaps", "fusionaudio", "jamendomaxcaps", "musan")
 TRAINING = ("train", "development", "balanced_train", "train_base", "train_scaled")
 
 
-def render_group(group: list[Item], recordings: Recordings, root: Path) -> list[tuple[str, str, float, float]]:
-    """Render one piece of audio and write it wherever it belongs: (corpus, path, seconds, RMS in dB) of each file."""
-    samples = render(group[0].scene, group[0].key, recordings)
+def render_group(group: list[Item], recordings: Recordings, root: Path) -> list[Rendered]:
+    """Render one piece of audio and write it wherever it belongs."""
+    scene = group[0].scene
+    sounds = perform(scene, recordings)
+    samples = mix_down(sounds, scene, group[0].key)
     seconds = round(len(samples) / SAMPLE_RATE, 4)
     rms = 20 * np.log10(np.sqrt(np.mean(samples.astype(np.float64) ** 2)))
     for item in group:
         write_audio(samples, root / item.corpus / item.path, item.rate, item.channels)
-    return [(item.corpus, item.path, seconds, round(float(rms), 2)) for item in group]
+    timed = {item.corpus: spans(sounds, scene) for item in group if item.corpus == "audioset_strong"}
+    return [
+        Rendered(item.corpus, item.path, seconds, round(float(rms), 2), timed.get(item.corpus, [])) for item in group
+    ]
 
 
-def render_all(items: list[Item], recordings: Recordings, root: Path, num_jobs: int) -> list[tuple]:
+def render_all(items: list[Item], recordings: Recordings, root: Path, num_jobs: int) -> list[Rendered]:
     """Render all audio, each piece once."""
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in items:
@@ -66,44 +77,42 @@ def render_all(items: list[Item], recordings: Recordings, root: Path, num_jobs: 
     return [row for rows in results for row in rows]
 
 
-def write_lists(items: list[Item], results: list[tuple], root: Path) -> None:
-    """Write the lists of every corpus; AudioSet's also name what WavCaps took from there."""
-    seconds: dict[str, dict[str, float]] = defaultdict(dict)
-    for corpus, path, duration, _ in results:
-        seconds[corpus][path] = duration
-    known = {item.ident for item in items if item.corpus == "audioset"}
-    listed = [
-        replace(item, corpus="audioset", split="unbalanced_train", ident=item.ident[1:])
-        for item in items
-        if item.split == "AudioSet_SL"
-    ]
+def write_lists(items: list[Item], results: list[Rendered], root: Path) -> None:
+    """Write the lists of every corpus; AudioSet's also name what others took from there."""
+    rendered: dict[str, dict[str, Rendered]] = defaultdict(dict)
+    for result in results:
+        rendered[result.corpus][result.path] = result
+    listed = {item.ident: item for item in items if item.corpus == "audioset"}
+    for item in items:
+        if item.split in FROM_AUDIOSET:
+            ident = item.ident.removeprefix("Y") if item.corpus == "wavcaps" else item.ident
+            named = replace(item, corpus="audioset", split="unbalanced_train", ident=ident)
+            listed.setdefault(ident, named)
     for corpus, write in WRITERS.items():
         mine = [item for item in items if item.corpus == corpus]
-        if corpus == "audioset":
-            mine += [item for item in listed if item.ident not in known]
-        write(mine, root / corpus, seconds[corpus])
+        write(list(listed.values()) if corpus == "audioset" else mine, root / corpus, rendered[corpus])
 
 
 def is_training(item: Item) -> bool:
-    """Whether a clip may be trained on; VoxCeleb2 is neither, as its hold-out is drawn later."""
-    return item.salt != "leak" and (item.corpus == "wavcaps" or item.split in TRAINING)
+    """Whether a clip may be trained on; VoxCeleb is neither, as its speakers are in all splits."""
+    return item.salt != "leak" and (item.corpus in ALL_TRAINING or item.split in TRAINING)
 
 
 def write_sources(items: list[Item], path: Path) -> None:
     """One line for each clip: its side and the recordings and renderings in it."""
     lines = []
     for item in items:
-        side = "speaker" if item.corpus == "voxceleb2" else "train" if is_training(item) else "heldout"
+        side = "speaker" if item.corpus in ("voxceleb1", "voxceleb2") else "train" if is_training(item) else "heldout"
         row = {"corpus": item.corpus, "path": item.path, "split": item.split, "key": item.key, "side": side}
         lines.append(json.dumps({**row, "salt": item.salt, "sources": item.scene.sources}))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def provenance(planner: Planner, recordings: Recordings, items: list[Item], results: list[tuple]) -> dict:
+def provenance(planner: Planner, recordings: Recordings, items: list[Item], results: list[Rendered]) -> dict:
     """What was used and what came of it."""
     hours: Counter = Counter()
-    for corpus, _, seconds, _ in results:
-        hours[corpus] += seconds / 3600
+    for result in results:
+        hours[result.corpus] += result.seconds / 3600
     clips = Counter(f"{item.corpus}/{item.split}" for item in items)
     sides = {
         event.name: {side: side_of(event.material, side) for side in SIDES}
@@ -125,9 +134,9 @@ def provenance(planner: Planner, recordings: Recordings, items: list[Item], resu
     }
 
 
-def check(results: list[tuple]) -> None:
+def check(results: list[Rendered]) -> None:
     """Refuse silence and odd lengths."""
-    for corpus, path, seconds, rms in results:
+    for corpus, path, seconds, rms, _ in results:
         if not (0.2 < seconds < 120 and -70 < rms < 0):
             raise UserError(f"{corpus}/{path}: {seconds} s at {rms} dB, which no clip should be; change --seed")
 
@@ -168,7 +177,7 @@ def main() -> None:
         return
     recordings = fetch_recordings(options.work_dir, options.recordings)
     planner = Planner(recordings, options.seed, options.scale)
-    items = planner.plan()
+    items = plan_corpora(planner)
     with atomic_folder(options.output_dir) as root:
         results = render_all(items, recordings, root, options.num_jobs)
         check(results)

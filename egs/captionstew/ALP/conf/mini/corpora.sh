@@ -3,6 +3,7 @@
 # The embedded corpora: small, in the published formats, made here from real recordings.
 run local/make_mini_corpora.py --output-dir data/corpora --work-dir data/downloads --num-jobs "$num_jobs"
 corpus_roots=()
-for folder in audiocaps clotho wavcaps paraspeechcaps audioset fsd50k voxceleb2; do
-  corpus_roots+=("$folder=data/corpora/$folder")
+for folder in data/corpora/*/; do
+  folder=${folder%/}
+  corpus_roots+=("${folder##*/}=$folder")
 done

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .events import FSD50K_TAGS, MIDS, TAGS, mid_of
+from .mixing import Rendered
 from .planning import Item
 
 CLOTHO_COLUMNS = ("file_name", "keywords", "sound_id", "sound_link", "start_end_samples", "manufacturer", "license")
@@ -38,7 +39,7 @@ def of_split(items: list[Item], *splits: str) -> list[Item]:
     return [item for item in items if item.split in splits]
 
 
-def write_audiocaps(items: list[Item], root: Path, _seconds: dict[str, float]) -> None:
+def write_audiocaps(items: list[Item], root: Path, _rendered: dict[str, Rendered]) -> None:
     """`{train,val,test}.csv` with one row for each caption."""
     for split, first in (("train", 10000), ("val", 70000), ("test", 90000)):
         mine = of_split(items, split)
@@ -52,12 +53,12 @@ def write_audiocaps(items: list[Item], root: Path, _seconds: dict[str, float]) -
         write_csv(root / f"{split}.csv", ("audiocap_id", "youtube_id", "start_time", "caption"), rows)
 
 
-def write_clotho(items: list[Item], root: Path, seconds: dict[str, float]) -> None:
+def write_clotho(items: list[Item], root: Path, rendered: dict[str, Rendered]) -> None:
     """Captions and metadata (ISO-8859-1) of the three splits; the second development file is truncated."""
     for split in ("development", "validation", "evaluation"):
         mine = of_split(items, split)
         captions = [(Path(item.path).name, *item.captions) for item in mine]
-        metadata = [_clotho_metadata(item, index, seconds[item.path]) for index, item in enumerate(mine)]
+        metadata = [_clotho_metadata(item, index, rendered[item.path].seconds) for index, item in enumerate(mine)]
         if split == "development":
             name = "truncated_download.wav"
             (root / split / name).write_bytes((root / mine[1].path).read_bytes()[:30])
@@ -78,12 +79,17 @@ def _clotho_metadata(item: Item, index: int, seconds: float) -> tuple:
     return (name, keywords, item.ident, f"https://freesound.org/s/{item.ident}", samples, "Jürgen", "CC0")
 
 
-def write_wavcaps(items: list[Item], root: Path, seconds: dict[str, float]) -> None:
+def write_wavcaps(items: list[Item], root: Path, rendered: dict[str, Rendered]) -> None:
     """One JSON for each part; one FreeSound file is a web page instead of audio."""
     for part, short in WAVCAPS_LISTS.items():
         data = []
         for item in of_split(items, part):
-            row = {"id": item.ident, "caption": item.captions[0], "audio": "wav_path", "duration": seconds[item.path]}
+            row = {
+                "id": item.ident,
+                "caption": item.captions[0],
+                "audio": "wav_path",
+                "duration": rendered[item.path].seconds,
+            }
             if part == "AudioSet_SL":
                 row["id"] += ".wav"
             elif part == "SoundBible":
@@ -97,7 +103,7 @@ def write_wavcaps(items: list[Item], root: Path, seconds: dict[str, float]) -> N
         path.write_text(json.dumps({"num_captions_per_audio": 1, "data": data}, indent=1), encoding="utf-8")
 
 
-def write_paraspeechcaps(items: list[Item], root: Path, seconds: dict[str, float]) -> None:
+def write_paraspeechcaps(items: list[Item], root: Path, rendered: dict[str, Rendered]) -> None:
     """One JSON-lines file for each list, with the published columns."""
     for split in ("train_base", "train_scaled", "dev", "holdout"):
         lines = []
@@ -108,7 +114,7 @@ def write_paraspeechcaps(items: list[Item], root: Path, seconds: dict[str, float
                 "source": source, "relative_audio_path": relative,
                 "text_description": list(item.captions), "transcription": item.details["text"], "intrinsic_tags": [],
                 "situational_tags": [], "basic_tags": tags, "all_tags": tags, "name": None,
-                "speakerid": item.details["speaker"], "duration": seconds[item.path],
+                "speakerid": item.details["speaker"], "duration": rendered[item.path].seconds,
                 "utterance_pitch_mean": None, "snr": -item.scene.noise_db, "phonemes": None,
                 **{name: item.details[name] for name in ("gender", "accent", "pitch", "speaking_rate", "noise")},
             }  # fmt: skip
@@ -116,7 +122,7 @@ def write_paraspeechcaps(items: list[Item], root: Path, seconds: dict[str, float
         (root / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_audioset(items: list[Item], root: Path, seconds: dict[str, float]) -> None:
+def write_audioset(items: list[Item], root: Path, rendered: dict[str, Rendered]) -> None:
     """The three segment lists and the class list; one audio file is empty.
 
     The unbalanced list has the clips that WavCaps took from AudioSet (split "unbalanced_train"): they were not
@@ -146,7 +152,7 @@ def audioset_labels(item: Item) -> list[str]:
     return sorted(names)
 
 
-def write_fsd50k(items: list[Item], root: Path, _seconds: dict[str, float]) -> None:
+def write_fsd50k(items: list[Item], root: Path, _rendered: dict[str, Rendered]) -> None:
     """`dev.csv`, `eval.csv`, `vocabulary.csv`; labels are propagated to their parents."""
     folder = root / "FSD50K.ground_truth"
     labels = {item.ident: fsd50k_labels(item) for item in items}
@@ -167,14 +173,14 @@ def fsd50k_labels(item: Item) -> list[str]:
     return sorted({name for tag in item.tags if tag in FSD50K_TAGS for name in (tag, *TAGS[tag][1])})
 
 
-def write_voxceleb2(items: list[Item], root: Path, _seconds: dict[str, float]) -> None:
+def write_voxceleb2(items: list[Item], root: Path, _rendered: dict[str, Rendered]) -> None:
     """`vox2_meta.csv`; the audio alone tells the speakers."""
     sexes = {Path(item.path).parts[2]: item.details["gender"][0] for item in items}
     rows = [(f"{name} ", f"n{index:06d} ", f"{sex} ", "dev") for index, (name, sex) in enumerate(sorted(sexes.items()))]
     write_csv(root / "vox2_meta.csv", ("VoxCeleb2 ID ", "VGGFace2 ID ", "Gender ", "Set"), rows)
 
 
-WRITERS: dict[str, Callable[[list[Item], Path, dict[str, float]], None]] = {
+FIRST_WRITERS: dict[str, Callable[[list[Item], Path, dict[str, Rendered]], None]] = {
     "audiocaps": write_audiocaps,
     "clotho": write_clotho,
     "wavcaps": write_wavcaps,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -12,7 +13,7 @@ from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 from scipy.signal import fftconvolve, resample_poly
 
 from .music import Phrase, play
-from .scenes import EQUALISER_BANDS, Layer, Scene, Sound
+from .scenes import EQUALISER_BANDS, TRACK_SECONDS, Layer, Scene, Sound
 from .sources import SAMPLE_RATE, Recordings, load_recording, trim
 from .speech import Utterance, speak
 
@@ -22,6 +23,17 @@ TAIL_SECONDS = 0.5
 SHORTEST_SECONDS = 1.05
 BACKGROUND_DB = -14.0
 FRAME = 400
+HOP, HEARD_DB, PAUSE_SECONDS = 160, -30.0, 0.25
+
+
+class Rendered(NamedTuple):
+    """A file that was written: its length, level in dB of full scale, and `spans` where these are asked for."""
+
+    corpus: str
+    path: str
+    seconds: float
+    rms: float
+    events: list[tuple[int, float, float]]
 
 
 def render(scene: Scene, key: str, recordings: Recordings) -> np.ndarray:
@@ -35,9 +47,18 @@ def render(scene: Scene, key: str, recordings: Recordings) -> np.ndarray:
     Returns:
         (samples,) float32 mono at 16 kHz; the loudest sample is at `scene.peak_db`.
     """
+    return mix_down(perform(scene, recordings), scene, key)
+
+
+def perform(scene: Scene, recordings: Recordings) -> list[np.ndarray]:
+    """Its sounds, each at the same level; (samples,) float32."""
+    longest = min(SOUND_SECONDS, SCENE_SECONDS / len(scene.sounds)) if scene.arrangement != "track" else SOUND_SECONDS
+    return [level(render_sound(sound, recordings, longest)) for sound in scene.sounds]
+
+
+def mix_down(sounds: list[np.ndarray], scene: Scene, key: str) -> np.ndarray:
+    """Place, record and level the sounds of `perform`; (samples,) float32."""
     rng = np.random.default_rng(zlib.crc32(key.encode()))
-    longest = min(SOUND_SECONDS, SCENE_SECONDS / len(scene.sounds))
-    sounds = [level(render_sound(sound, recordings, longest)) for sound in scene.sounds]
     mix = arrange(sounds, scene)
     if scene.seconds:
         mix = np.tile(mix, int(np.ceil(scene.seconds * SAMPLE_RATE / len(mix))))
@@ -49,6 +70,30 @@ def render(scene: Scene, key: str, recordings: Recordings) -> np.ndarray:
     mix = mix + coloured_noise(len(mix), scene.noise_slope, rng) * 10 ** (scene.noise_db / 20)
     mix = equalise(mix, scene.equaliser)
     return (mix * (10 ** (scene.peak_db / 20) / np.abs(mix).max())).astype(np.float32)
+
+
+def spans(sounds: list[np.ndarray], scene: Scene) -> list[tuple[int, float, float]]:
+    """When the sounds of `perform` are heard.
+
+    Args:
+        sounds: of the scene, in its order.
+        scene: as drawn.
+
+    Returns:
+        (index of the sound, onset, offset), seconds in the clip, as `mix_down` places them; pauses of less than
+        PAUSE_SECONDS do not end a sound.
+    """
+    found = []
+    longest, before = max(map(len, sounds)), round(scene.margins[0] * SAMPLE_RATE)
+    for index, (start, sound) in enumerate(zip(places(sounds, scene), sounds, strict=True)):
+        looped = np.resize(sound, longest) if scene.arrangement == "background" and index else sound
+        power = np.convolve(looped.astype(np.float64) ** 2, np.ones(HOP) / HOP, "same")[::HOP]
+        heard = np.flatnonzero(power > power.max() * 10 ** (HEARD_DB / 10))
+        cuts = np.flatnonzero(np.diff(heard) * HOP > PAUSE_SECONDS * SAMPLE_RATE)
+        for first, last in zip(heard[[0, *(cuts + 1)]], heard[[*cuts, -1]], strict=True):
+            onset, offset = ((before + start + hop * HOP) / SAMPLE_RATE for hop in (first, last + 1))
+            found.append((index, round(float(onset), 3), round(float(offset), 3)))
+    return found
 
 
 def render_sound(sound: Sound, recordings: Recordings, longest: float) -> np.ndarray:
@@ -93,12 +138,20 @@ def level(samples: np.ndarray) -> np.ndarray:
     return samples / rms
 
 
-def arrange(sounds: list[np.ndarray], scene: Scene) -> np.ndarray:
-    """Place the sounds one after the other, or all at once; (samples,) float32."""
+def places(sounds: list[np.ndarray], scene: Scene) -> list[int]:
+    """The sample at which each sound begins."""
+    if scene.arrangement == "track":
+        return [round(index * TRACK_SECONDS * SAMPLE_RATE) for index in range(len(sounds))]
     starts = [0] * len(sounds)
     if scene.arrangement == "sequence":
         for index in range(1, len(sounds)):
             starts[index] = starts[index - 1] + len(sounds[index - 1]) + round(scene.gaps[index] * SAMPLE_RATE)
+    return starts
+
+
+def arrange(sounds: list[np.ndarray], scene: Scene) -> np.ndarray:
+    """Place the sounds one after the other, or all at once; (samples,) float32."""
+    starts = places(sounds, scene)
     longest = max(len(sound) for sound in sounds)
     mix = np.zeros(max(start + len(sound) for start, sound in zip(starts, sounds, strict=True)), np.float32)
     for index, (start, sound) in enumerate(zip(starts, sounds, strict=True)):
@@ -139,7 +192,7 @@ def coloured_noise(count: int, slope: float, rng: np.random.Generator) -> np.nda
 
 
 def write_audio(samples: np.ndarray, path: Path, rate: int, channels: int) -> None:
-    """Write 16-bit wav or flac, by the suffix.
+    """Write 16-bit wav or flac, or mp3, by the suffix.
 
     Args:
         samples: (samples,) at 16 kHz.
@@ -152,4 +205,4 @@ def write_audio(samples: np.ndarray, path: Path, rate: int, channels: int) -> No
     if channels == 2:
         samples = np.stack([samples, 0.7 * samples], axis=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, rate, subtype="PCM_16")
+    soundfile.write(path, samples, rate, subtype=None if path.suffix == ".mp3" else "PCM_16")

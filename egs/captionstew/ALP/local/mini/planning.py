@@ -28,7 +28,7 @@ ARRANGEMENTS, SHARES = ("single", "sequence", "together", "background"), (0.5, 0
 AUDIOCAPS = {"train": (900, 1), "val": (100, 5), "test": (220, 5)}
 CLOTHO = {"development": 380, "validation": 40, "evaluation": 60}
 WAVCAPS = {"AudioSet_SL": 330, "BBC_Sound_Effects": 130, "FreeSound": 280, "SoundBible": 100}
-PARASPEECHCAPS = {"train_base": 320, "train_scaled": 160, "dev": 24, "holdout": 40}
+PARASPEECHCAPS = {"train_base": 320, "train_scaled": 160, "dev": 24, "holdout": 220}
 AUDIOSET = {"balanced_train": 800, "eval": 220}
 FSD50K = {"train": 480, "val": 120, "test": 250}
 SPEAKERS, VIDEOS, UTTERANCES = 25, 3, 10
@@ -56,6 +56,7 @@ class Item:
         channels: of the file.
         salt: "", "duplicate" or "leak".
         details: what only this corpus has.
+        questions: each with its answers.
     """
 
     corpus: str
@@ -71,6 +72,7 @@ class Item:
     channels: int = 1
     salt: str = ""
     details: dict[str, str] = field(default_factory=dict)
+    questions: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Planner:
@@ -254,7 +256,7 @@ class Planner:
         language = list(LANGUAGES)[(5 * speaker + index % 2) % len(LANGUAGES)]
         rate, pitch = int(pick(rng, (115, 165, 235))), (30, 50, 70)[speaker // len(variants)]
         utterance = Utterance(language, variants[speaker % len(variants)], number_text(rng, side), rate, pitch)
-        scene = record(rng, (_utterance_sound(utterance, sex),), "single", noisy=0.4)
+        scene = record(rng, (utterance_sound(utterance, sex),), "single", noisy=0.4)
         number = f"{2 * speaker + index % 2:03d}"
         if index % 3 == 2:
             path = f"ears/p{number}/{split}_{index:04d}_regular.wav"
@@ -322,7 +324,7 @@ class Planner:
         pool = self.speech[language, "speaker"]
         keys = [pool[(2 * index + step) % len(pool)] for step in range(2)]
         layers = (Layer(keys[0]), Layer(keys[1], (1.4,)))
-        return Sound(_speaker_event(REAL_SPEAKERS[language]), layers), {"gender": REAL_SPEAKERS[language]}
+        return Sound(speaker_event(REAL_SPEAKERS[language]), layers), {"gender": REAL_SPEAKERS[language]}
 
 
 def _by_split(items: list[Item]) -> dict[str, list[Item]]:
@@ -336,12 +338,14 @@ def _has_tag(event: Event, tag: str) -> bool:
     return event.tag == tag and (event.domain == "sound" or tag != "")
 
 
-def _speaker_event(sex: str) -> Event:
+def speaker_event(sex: str) -> Event:
+    """Somebody who speaks."""
     return Event(f"{sex} speaker", "speech", (sex,), (("speaks", "speaking"),), "voice", ())
 
 
-def _utterance_sound(utterance: Utterance, sex: str) -> Sound:
-    return Sound(_speaker_event(sex), (Layer(utterance),))
+def utterance_sound(utterance: Utterance, sex: str) -> Sound:
+    """An utterance as it is heard."""
+    return Sound(speaker_event(sex), (Layer(utterance),))
 
 
 def _synthetic_utterance(speaker: int, rng: np.random.Generator) -> tuple[Sound, dict[str, str]]:
@@ -351,4 +355,4 @@ def _synthetic_utterance(speaker: int, rng: np.random.Generator) -> tuple[Sound,
     language = list(LANGUAGES)[(5 * speaker) % len(LANGUAGES)]
     pitch = 50 if speaker // 2 < len(variants) else 70
     utterance = Utterance(language, variant, number_text(rng, "speaker"), int(rng.integers(140, 195)), pitch)
-    return _utterance_sound(utterance, sex), {"gender": sex, "pitch": "", "text": utterance.text}
+    return utterance_sound(utterance, sex), {"gender": sex, "pitch": "", "text": utterance.text}

@@ -26,6 +26,7 @@ FAST, SLOW = ("quickly", "at a fast tempo", "rapidly"), ("slowly", "at a slow te
 TICK_TOCK = 2 ** (4 / 12)  # from the tick to the tock of a clock
 LEAP = 7  # semitones, at least
 RHYTHM_SECONDS = 2.1
+TRACK_SECONDS = 2.5
 FIGURES = {
     "rising": ("rising notes", "notes that climb", "an upward run"),
     "falling": ("falling notes", "notes that descend", "a downward run"),
@@ -73,7 +74,7 @@ class Scene:
 
     Attributes:
         sounds: in order of appearance; in a background scene the second is the background.
-        arrangement: single, sequence, together or background.
+        arrangement: single, sequence, together, background or track (a sound every TRACK_SECONDS).
         peak_db: level of the loudest sample, dB of full scale.
         noise_db: steady noise relative to the sounds.
         noise_slope: of the noise, dB for each octave.

@@ -150,15 +150,17 @@ def _common(outer: dict[int, int], inner: dict[int, int], which: int) -> tuple[i
 # ---- sides ----------------------------------------------------------------------------------------------------------
 
 
-def allot_samples(font: Soundfont, events: list[list[Press]]) -> dict[str, str]:
+def allot_samples(font: Soundfont, events: list[list[Press]], placed: dict[str, str] | None = None) -> dict[str, str]:
     """Give each sample to a side.
 
     Samples that ever sound together are one group (union-find). Event by event, the groups that no earlier event
-    placed are dealt out, the one of most keys first: training gets the first, then about three of five.
+    placed are dealt out, the one of most keys first: training gets the first, then about three of five. A key that
+    would join groups of both sides joins none, and is for neither.
 
     Args:
         font: the soundfont.
         events: all keys that each event may play.
+        placed: samples that have their side already.
 
     Returns:
         Sample -> "train" or "heldout".
@@ -170,12 +172,13 @@ def allot_samples(font: Soundfont, events: list[list[Press]]) -> dict[str, str]:
             name = parent[name]
         return name
 
+    side = {find(name): where for name, where in (placed or {}).items()}
     for press in (press for presses in events for press in presses):
-        first, *others = sorted(font.samples(press))
-        for other in others:
-            parent[find(other)] = find(first)
-        find(first)
-    side: dict[str, str] = {}
+        groups = sorted({find(name) for name in font.samples(press)})
+        where = {side[group] for group in groups if group in side}
+        if len(where) < 2:
+            parent |= dict.fromkeys(groups, groups[0])
+            side |= dict.fromkeys(groups[:1], *where) if where else {}
     for presses in events:
         sizes = Counter(find(min(font.samples(press))) for press in presses)
         dealt = Counter(side[group] for group in sizes if group in side)

@@ -52,6 +52,7 @@ class Utterance:
         text: digits.
         rate: words per minute.
         pitch: 0-99, 50 is the voice's own.
+        pitch_range: 0-99, 0 is monotonous.
     """
 
     language: str
@@ -59,6 +60,7 @@ class Utterance:
     text: str
     rate: int = 165
     pitch: int = 50
+    pitch_range: int = 50
 
     @property
     def source(self) -> str:
@@ -110,7 +112,7 @@ def _synthesise(library: ctypes.CDLL, utterance: Utterance) -> tuple[list[np.nda
     voice = f"{utterance.language}+{utterance.variant}"
     if library.espeak_SetVoiceByName(ctypes.c_char_p(voice.encode())):
         raise ValueError(f"eSpeak has no voice {voice}")
-    for parameter, value in ((RATE, utterance.rate), (PITCH, utterance.pitch), (PITCH_RANGE, 50)):
+    for parameter, value in ((RATE, utterance.rate), (PITCH, utterance.pitch), (PITCH_RANGE, utterance.pitch_range)):
         library.espeak_SetParameter(parameter, value, 0)
     text = ctypes.create_string_buffer(utterance.text.encode())
     size = ctypes.c_size_t(len(text))

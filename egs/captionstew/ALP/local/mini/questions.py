@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ClothoAQA: clips of Clotho with six questions each, four for yes or no and two for one word. All answers are true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from .music_words import Questions
+from .planning import Event, Item, Planner, pick
+from .scenes import Scene, Sound
+from .speech import LANGUAGES
+
+FROM_CLOTHO = {"train": ("development", 260), "val": ("validation", 40), "test": ("evaluation", 60)}
+FIRST = 20  # of the development part: what comes before is salted
+NOT_IN_CLOTHO = 165  # of the test clips, a quarter in the real corpus
+ANNOTATORS = 3
+NUMBERS = ("one", "two", "three")
+
+
+def plan_clothoaqa(planner: Planner, clotho: list[Item]) -> list[Item]:
+    """Training clips from Clotho's development part; test clips are its evaluation part and some that it has not."""
+    items = []
+    for split, (part, full) in FROM_CLOTHO.items():
+        mine = [item for item in clotho if item.split == part and not item.salt]
+        first = FIRST if part == "development" else 0
+        for item in mine[first : first + planner.count(full, 8)]:
+            name = PurePosixPath(item.path).name
+            items.append(replace(item, corpus="clothoaqa", split=split, ident=name, path=f"audio_files/{name}"))
+    for index in range(planner.count(NOT_IN_CLOTHO, 6)):
+        scene = planner.free_scene(planner.rng("clothoaqa", index), "heldout")
+        name = f"{scene.sounds[0].event.name.replace(' ', '_')} outside_{index}.wav"
+        items.append(Item("clothoaqa", "test", name, f"audio_files/{name}", f"clothoaqa:{index}", scene))
+    return [replace(item, captions=(), questions=_asked(planner, item)) for item in items]
+
+
+def _asked(planner: Planner, item: Item) -> Questions:
+    pairs = ask(item.scene, planner.events, planner.rng("clothoaqa/questions", item.ident))
+    return tuple((question, (answer,) * ANNOTATORS) for question, answer in pairs)
+
+
+def ask(scene: Scene, events: list[Event], rng: np.random.Generator) -> list[tuple[str, str]]:
+    """Six pairs of question and answer.
+
+    Args:
+        scene: what is asked about.
+        events: all there are, for what is not heard.
+        rng: chooses among questions and wordings.
+
+    Returns:
+        Four questions for yes or no, then two for one word.
+    """
+    present, absent = pick(rng, scene.sounds).event, pick(rng, not_heard(scene, events))
+    domains = {sound.event.domain for sound in scene.sounds}
+    kind, words = pick(rng, (("music", "Is there any music?"), ("speech", "Does anybody speak?")))
+    several = len(scene.sounds) > 1
+    pairs = [
+        (happens(present, rng), "yes"),
+        (happens(absent, rng), "no"),
+        (words, _yes(kind in domains)),
+        _about_order(scene) if several else ("Is only one kind of sound heard?", "yes"),
+    ]
+    order = rng.permutation(len(pairs))
+    number = NUMBERS[len(scene.sounds) - 1]
+    return [*(pairs[i] for i in order), ("How many different sounds are there?", number), _about_maker(scene, rng)]
+
+
+def not_heard(scene: Scene, events: list[Event]) -> list[Event]:
+    """Events that a listener could not take for one of the scene: of another class, and they do something else."""
+    tags = {sound.event.tag for sound in scene.sounds} - {""}
+    verbs = {form for sound in scene.sounds for _, form in sound.event.verbs}
+    subjects = {subject for sound in scene.sounds for subject in sound.event.subjects}
+    heard = {sound.event.name for sound in scene.sounds}
+    played = any(sound.event.domain == "music" for sound in scene.sounds)
+    return [
+        event
+        for event in events
+        if event.name not in heard
+        and event.tag not in tags
+        and not subjects & set(event.subjects)
+        and ((event.domain == "music" and played) or not verbs & {form for _, form in event.verbs})
+    ]
+
+
+def happens(event: Event, rng: np.random.Generator) -> str:
+    """Whether it does."""
+    subject = str(pick(rng, event.subjects))
+    finite, participle = pick(rng, event.verbs)
+    return f"{'Is' if finite.split()[0].endswith('s') else 'Are'} {subject} {participle}?"
+
+
+def _yes(fact: bool) -> str:
+    return "yes" if fact else "no"
+
+
+def _about_order(scene: Scene) -> tuple[str, str]:
+    return "Are the sounds heard one after the other?", _yes(scene.arrangement == "sequence")
+
+
+def _about_maker(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """What makes a sound that the arrangement singles out, or the language of the only speaker."""
+    sound = scene.sounds[0]
+    if len(scene.sounds) == 1 and sound.event.maker == "voice" and rng.random() < 0.7:
+        return "Which language is spoken?", LANGUAGES[sound.event.material[0]].lower()
+    where = {
+        "single": "What is heard?",
+        "sequence": "What is heard first?",
+        "together": f"What is heard together with {scene.sounds[-1].event.subjects[0]}?",
+        "background": "What is heard in the foreground?",
+    }[scene.arrangement]
+    return where, maker_word(sound)
+
+
+def maker_word(sound: Sound) -> str:
+    """One word for what sounds; for people who do something, what they do."""
+    subject, (_, participle) = sound.event.subjects[0], sound.event.verbs[0]
+    return participle.split()[0] if subject in ("someone", "a person", "something") else subject.split()[-1]

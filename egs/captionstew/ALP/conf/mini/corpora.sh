@@ -3,7 +3,6 @@
 # The embedded corpora: small, in the published formats, made here from real recordings.
 run local/make_mini_corpora.py --output-dir data/corpora --work-dir data/downloads --num-jobs "$num_jobs"
 corpus_roots=()
-for folder in data/corpora/*/; do
-  folder=${folder%/}
-  corpus_roots+=("${folder##*/}=$folder")
+for name in $(grep -oE '^[a-z0-9_]+' "$conf/corpora.yaml"); do
+  corpus_roots+=("$name=data/corpora/$name")
 done

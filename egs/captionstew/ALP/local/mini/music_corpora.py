@@ -46,7 +46,7 @@ def plan_musiccaps(planner: Planner) -> list[Item]:
             rng = planner.rng("musiccaps", ident)
             scene = music_scene(planner, rng, "train" if split == "train" else "heldout")
             start = int(rng.integers(0, 30)) * 10
-            texts, path = tuple(describe(scene, rng, 1)), f"audio/{ident}.wav"
+            texts, path = tuple(describe(scene, rng, 1)), f"audio/{ident}.flac"
             tags = tuple(scene.tags)
             items.append(Item("musiccaps", split, ident, path, f"yt:{ident}:{start}", scene, texts, tags, start))
     return items

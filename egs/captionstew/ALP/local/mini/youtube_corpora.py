@@ -15,8 +15,7 @@ from .scenes import draw_scene
 VGGSOUND = {"train": 380, "test": 220}
 AUDIOSET_STRONG = {"balanced_train": 480, "eval": 220}
 AUDIOSETCAPS = {"AudioSet": 120, "YouTube-8M": 100}
-SHARED = {"audiocaps": 60, "vggsound": 100, "audioset": 100, "audiosetcaps": 30}
-FIRST_SHARED = 100  # of AudioCaps: WavCaps has earlier ones
+SHARED = {"audiocaps": 60, "vggsound": 100, "audioset": 100, "audiosetcaps": 30}  # WavCaps has AudioCaps' first ones
 TRAP = "Y"  # a video whose id begins with Y must keep it
 # event -> label of VGGSound
 VGGSOUND_LABELS = {
@@ -79,9 +78,9 @@ def plan_audiosetcaps(
             scene, start = planner.free_scene(rng, "train"), int(rng.integers(0, 30)) * 10
             new = Item("audiosetcaps", part, ident, "", f"yt:{ident}:{start}", scene, (), tuple(scene.tags), start)
             items.append(_captioned(planner, new, part))
-    training = {"audiocaps": _of(audiocaps, "train")[FIRST_SHARED:], "vggsound": _of(vggsound, "train")}
+    training = {"audiocaps": _of(audiocaps, "train"), "vggsound": _of(vggsound, "train")}
     for original, part in (("audiocaps", "AudioSet"), ("vggsound", "VGGSound")):
-        for item in training[original][: planner.count(SHARED[original], 8)]:
+        for item in training[original][-planner.count(SHARED[original], 8) :]:
             items.append(_captioned(planner, item, part, "duplicate"))
     leaks = [(item, "AudioSet") for item in (*_of(audiocaps, "test")[8:11], *_of(audioset, "eval")[4:6])]
     leaks += [(item, "VGGSound") for item in _of(vggsound, "test")[3:6]]

@@ -4,7 +4,8 @@
 One cut is one piece of audio: a Lhotse MonoCut (channel 0) whose id is the audio key and whose one supervision
 carries `captions` (`[{text, source corpus}]`), `labels` (names) or `questions` (`[{text, answers, source corpus}]`),
 and `domain` (sound, music or speech). Where it is known when each label sounds, `events` (`[{label, onset, offset}]`,
-seconds from the start of the cut) say so beside `labels`. The cut's `corpus` names the folder that the recording's path is relative to.
+seconds from the start of the cut) say so beside `labels`. The cut's `corpus` names the folder that the recording's
+path is relative to.
 Manifests are gzipped JSON lines sorted by id, written under a temporary name and renamed, byte-identical whenever their
 content is.
 """

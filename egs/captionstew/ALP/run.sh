@@ -97,7 +97,7 @@ stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no be
 }
 
 stage_2() { # Compute fbank of every set that a configuration names
-  local sets name cuts
+  local sets name cuts found=()
   sets=$(grep -rhoE 'data/fbank/[a-z0-9_]+' "$conf"/*.yaml "$conf"/tasks | sort -u)
   for name in $sets; do
     name=${name##*/}
@@ -106,9 +106,10 @@ stage_2() { # Compute fbank of every set that a configuration names
       echo "left out: $name has no cuts; its corpus was not prepared"
       continue
     fi
-    once "fbank_$name" "data/fbank/$name" "${cuts[0]}" -- \
-      local/compute_fbank.py --cuts "${cuts[0]}" --output-dir "data/fbank/$name" --num-jobs "$num_jobs"
+    found+=("${cuts[0]}")
   done
+  once fbank data/fbank "${found[@]}" -- \
+    local/compute_fbank.py --cuts "${found[@]}" --output-dir data/fbank --num-jobs "$num_jobs"
 }
 
 stage_3() { # Check and describe the cuts, train the tokenizer

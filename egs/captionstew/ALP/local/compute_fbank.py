@@ -1,18 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2: compute the fbank of one cutset and store it in shards; what is there already is kept.
+"""Stage 2: compute the fbank of cutsets and store it in shards, a folder each; what is there already is kept.
 
-local/compute_fbank.py --cuts data/captionstew/train_cuts.jsonl.gz --output-dir data/fbank/captionstew_train
+local/compute_fbank.py --cuts data/manifests/nsynth_{train,test}_cuts.jsonl.gz --output-dir data/fbank
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from icefall_alp.data.fbank import store_fbank
 from icefall_alp.data.manifests import corpus_roots
 from icefall_alp.utils.errors import clean_exit
+
+SMALL = 1 << 16  # bytes; such a cutset has about one shard, so it is one process that stores it
 
 
 def _positive(text: str) -> int:
@@ -23,21 +28,32 @@ def _positive(text: str) -> int:
 
 @clean_exit
 def main() -> None:
-    """Read the options and run."""
+    """Read the options and run; small sets are stored at the same time, large ones by all processes in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cuts", type=Path, required=True, help="cutset, jsonl.gz")
-    parser.add_argument("--output-dir", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--cuts", type=Path, nargs="+", required=True, help="cutsets, <name>_cuts.jsonl.gz")
+    parser.add_argument("--output-dir", type=Path, required=True, help="the shards go to folders <name> in it")
     parser.add_argument("--manifests-dir", type=Path, default=Path("data/manifests"), help="what stage 0 wrote")
     parser.add_argument("--shard-size", type=_positive, default=1000, help="cuts per shard")
     parser.add_argument("--num-jobs", type=_positive, default=1, help="processes")
     options = parser.parse_args()
-    report = store_fbank(
-        options.cuts, options.output_dir, corpus_roots(options.manifests_dir), options.shard_size, options.num_jobs
-    )
-    print(
-        f"{options.output_dir}: {report.num_cuts} cuts, {report.num_seconds / 3600:.2f} h "
+    small = [cuts for cuts in options.cuts if not (cuts.is_file() and cuts.stat().st_size > SMALL)]
+    for cuts in options.cuts:
+        if cuts not in small:
+            print(store(cuts, options, options.num_jobs), flush=True)
+    context = multiprocessing.get_context("fork")  # torch is loaded once
+    with ProcessPoolExecutor(min(options.num_jobs, max(1, len(small))), context) as pool:
+        for line in pool.map(partial(store, options=options, num_jobs=1), small):
+            print(line, flush=True)
+
+
+def store(cuts: Path, options: argparse.Namespace, num_jobs: int) -> str:
+    """Store one set; returns what there is to say about it."""
+    folder = options.output_dir / cuts.name.removesuffix("_cuts.jsonl.gz")
+    report = store_fbank(cuts, folder, corpus_roots(options.manifests_dir), options.shard_size, num_jobs)
+    return (
+        f"{folder}: {report.num_cuts} cuts, {report.num_seconds / 3600:.2f} h "
         f"({report.num_computed} computed now); {len(report.skipped)} skipped, "
-        f"listed in {options.output_dir / 'skipped.jsonl'}"
+        f"listed in {folder / 'skipped.jsonl'}"
     )
 
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The embedded corpora: small, in the published formats, made here from real recordings.
 run local/make_mini_corpora.py --output-dir data/corpora --work-dir data/downloads --num-jobs "$num_jobs"
+mapfile -t corpus_names < <(grep -oE '^[a-z0-9_]+' "$conf/corpora.yaml")
 corpus_roots=()
-for name in $(grep -oE '^[a-z0-9_]+' "$conf/corpora.yaml"); do
+for name in "${corpus_names[@]}"; do
   corpus_roots+=("$name=data/corpora/$name")
 done

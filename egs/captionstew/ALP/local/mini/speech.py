@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import functools
+import math
 from dataclasses import dataclass
 
 import espeakng_loader
 import numpy as np
-from scipy.signal import resample_poly
+from scipy.signal import firwin, resample_poly
 
 from .sources import SAMPLE_RATE, trim
 
@@ -93,7 +95,14 @@ def speak(utterance: Utterance) -> np.ndarray:
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)
     samples = np.concatenate(pieces).astype(np.float32) / 32768
-    return trim(resample_poly(samples, SAMPLE_RATE, rate).astype(np.float32))
+    return trim(resample_poly(samples, SAMPLE_RATE, rate, window=_lowpass(rate)).astype(np.float32))
+
+
+@functools.lru_cache(maxsize=2)
+def _lowpass(rate: int) -> np.ndarray:
+    """The filter that resample_poly would design anew for every utterance."""
+    longest = max(rate, SAMPLE_RATE) // math.gcd(rate, SAMPLE_RATE)
+    return firwin(20 * longest + 1, 1 / longest, window=("kaiser", 5.0)).astype(np.float32)
 
 
 def _synthesise(library: ctypes.CDLL, utterance: Utterance) -> tuple[list[np.ndarray], int]:

@@ -18,10 +18,11 @@ UTTERANCES = {"train": 18, "valid": 24, "test": 72}  # of an actor
 SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
 LEVELS = {"LO": 0.6, "MD": 1.0, "HI": 1.4}  # of the first sentence; share of what an emotion changes
 NEUTRAL = (160, 50, 45, -9.0)  # words per minute, pitch, pitch range, dB of the loudest sample
+JITTER = (10.0, 6.0, 8.0, 4.0)  # from one utterance to the next
 # what an emotion changes of NEUTRAL
 EMOTIONS = {
-    "ANG": (35, 8, 35, 6.0), "DIS": (-40, -14, 20, -3.0), "FEA": (60, 26, -25, -7.0), "HAP": (15, 20, 45, 2.0),
-    "NEU": (0, 0, 0, 0.0), "SAD": (-55, -10, -40, -10.0),
+    "ANG": (35, 8, 35, 4.0), "DIS": (-40, -14, 20, -2.0), "FEA": (60, 26, -25, -4.0), "HAP": (15, 20, 45, 1.5),
+    "NEU": (0, 0, 0, 0.0), "SAD": (-55, -10, -40, -5.0),
 }  # fmt: skip
 SPEAKERS, VOXCELEB1_UTTERANCES = 6, 3
 
@@ -44,7 +45,7 @@ def plan_cremad(planner: Planner) -> list[Item]:
     items = []
     for split, full in UTTERANCES.items():
         side = "train" if split == "train" else "heldout"
-        texts = {name: number_text(planner.rng("cremad", side, name), side) for name in SENTENCES}
+        texts = {name: number_text(planner.rng("cremad", side, name), side, groups=1) for name in SENTENCES}
         for index, actor in enumerate(actor for actor in actors if splits[actor] == split):
             sex = ("female", "male")[index % 2]
             voices = VARIANTS[sex, side]
@@ -69,7 +70,7 @@ def _acted(planner: Planner, split: str, actor: str, name: str, sex: str, voice:
 
 def acted_scene(rng: np.random.Generator, emotion: str, degree: float, sex: str, voice: str, text: str) -> Scene:
     """An utterance in quiet surroundings; rate, pitch, its range and loudness tell the emotion."""
-    jitter = rng.normal(0.0, (7.0, 3.0, 4.0, 1.2))
+    jitter = rng.normal(0.0, JITTER)
     values = [base + degree * change + j for base, change, j in zip(NEUTRAL, EMOTIONS[emotion], jitter, strict=True)]
     rate, pitch, spread = (round(float(value)) for value in values[:3])
     utterance = Utterance("en-us", voice, text, rate, int(np.clip(pitch, 0, 99)), int(np.clip(spread, 0, 99)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,16 +15,32 @@ from typing import Any
 
 from icefall_alp.utils.errors import UserError
 
+_IN_MEMORY = 1 << 24  # bytes; more goes to a file
+
 
 class SkipList:
     """What was left out and why."""
 
     def __init__(self) -> None:
-        self.entries: list[dict[str, str]] = []
+        self._counts: Counter[str] = Counter()
+        # millions of clips may be missing
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115
 
     def add(self, reason: str, cause: str, **details: str) -> None:
         """Note one thing that was left out."""
-        self.entries.append({"reason": reason, "cause": cause, **details})
+        self._counts[reason] += 1
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps({"reason": reason, "cause": cause, **details}, ensure_ascii=False) + "\n")
+
+    def lines(self) -> Iterator[str]:
+        """Every entry as a line of JSON, in the order in which they came."""
+        self._file.seek(0)
+        yield from self._file
+
+    @property
+    def entries(self) -> list[dict[str, str]]:
+        """Every entry: reason, cause and details."""
+        return [json.loads(line) for line in self.lines()]
 
     @contextmanager
     def bad_row(self, where: str, **details: str) -> Iterator[None]:
@@ -38,7 +56,7 @@ class SkipList:
 
     def counts(self) -> dict[str, int]:
         """How many entries each reason has."""
-        return dict(sorted(Counter(entry["reason"] for entry in self.entries).items()))
+        return dict(sorted(self._counts.items()))
 
 
 def existing_lists(paths: Iterable[Path], skipped: SkipList) -> list[Path]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what a corpus lists to `<corpus>_<split>_cuts.jsonl.gz`, with a line for everything that was left out.
 
-A preparation script yields items (`captions.AudioItem`); here the lists are read row by row, the audio headers
-are read in threads, and the cuts, a report of found against expected and the list of what was skipped are written:
+A preparation script yields items (`captions.AudioItem`); here they are sorted and joined (`listing`), the audio headers
+are read in threads or taken from a scan (`audio_scan`), and the cuts, a report of found against expected and the list
+of what was skipped are written, in memory that does not grow with the corpus:
 
     <corpus>_<split>_cuts.jsonl.gz   one cut per clip, sorted by key
     <corpus>_report.json             root folder, counts per split, counts per reason
@@ -13,32 +14,36 @@ are read in threads, and the cuts, a report of found against expected and the li
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-import soundfile
 from tqdm import tqdm
 
 from icefall_alp.config.loader import config_from_dict, read_yaml
+from icefall_alp.data.audio_scan import find_audio as find_audio  # what a preparation script needs comes from here
+from icefall_alp.data.audio_scan import index_audio as index_audio
+from icefall_alp.data.audio_scan import kept_scan, read_header
 from icefall_alp.data.captions import (
     DOMAINS,
     AudioHeader,
     AudioItem,
     CaptionedAudio,
+    QuestionedAudio,
     jsonl_writer,
     make_cut,
     read_jsonl,
 )
 from icefall_alp.data.corpus_lists import SkipList
+from icefall_alp.data.listing import joined_items
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".m4a")  # first come, first taken for one clip
 SPLITS = ("train", "valid", "test")
 _CHUNK = 4096  # headers read ahead
 
@@ -97,84 +102,6 @@ def read_report(path: Path) -> dict[str, Any]:
     return report
 
 
-# ---- audio ----------------------------------------------------------------------------------------------------------
-
-
-def find_audio(root: Path, folder: str = ".") -> list[str]:
-    """All audio under `root/folder`, sorted, relative to `root`; of one clip in several formats one file."""
-    found: dict[str, str] = {}
-    visited = set()
-    for parent, folders, files in os.walk(root / folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in visited:  # a link back to a parent
-            folders.clear()
-            continue
-        visited.add(real)
-        for name in files:
-            stem, suffix = os.path.splitext(os.path.join(parent, name))  # noqa: PTH118, PTH122 -- two million names
-            if suffix.lower() in AUDIO_SUFFIXES:
-                kept = found.get(stem)
-                if kept is None or _preference(suffix) < _preference(kept):
-                    found[stem] = suffix
-    return sorted(PurePosixPath(os.path.relpath(stem + suffix, root)).as_posix() for stem, suffix in found.items())
-
-
-def _preference(suffix: str) -> tuple[int, str]:
-    return AUDIO_SUFFIXES.index(suffix.lower()), suffix
-
-
-def index_audio(paths: Iterable[str], identify: Callable[[str], str]) -> dict[str, str]:
-    """Paths by what `identify` makes of their stems; files it raises ValueError for belong to something else."""
-    index: dict[str, str] = {}
-    for path in paths:
-        try:
-            index.setdefault(identify(PurePosixPath(path).stem), path)
-        except ValueError:
-            continue
-    return index
-
-
-def read_header(path: Path) -> AudioHeader:
-    """Read the header of an audio file.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it holds no audio that can be read; the message is the cause.
-    """
-    if path.stat().st_size == 0:
-        raise ValueError("empty file")
-    try:
-        info = soundfile.info(str(path))
-    except soundfile.LibsndfileError as error:
-        hint = "; convert it to flac or wav first" if path.suffix.lower() == ".m4a" else ""
-        raise ValueError(f"{error.error_string.strip().rstrip('.')}{hint}") from error
-    if info.frames <= 0 or info.samplerate <= 0:
-        raise ValueError("no samples")
-    return AudioHeader(info.samplerate, info.channels, info.frames)
-
-
-def _read_headers(root: Path, items: list[AudioItem], num_jobs: int) -> Iterator[tuple[AudioItem, AudioHeader | str]]:
-    """Pairs of item and header, in the order of `items`; in place of a header the cause, empty for "no such file"."""
-
-    def read(item: AudioItem) -> AudioHeader | str:
-        if item.path is None:
-            return ""
-        path = PurePosixPath(item.path)
-        if path.is_absolute() or ".." in path.parts:
-            return "the path leaves the corpus folder"
-        try:
-            header = read_header(root / path)
-            item.seconds_in(header)
-        except (OSError, ValueError) as error:
-            return "" if isinstance(error, FileNotFoundError) else str(error)
-        return header
-
-    with ThreadPoolExecutor(num_jobs) as pool:
-        for start in range(0, len(items), _CHUNK):
-            chunk = items[start : start + _CHUNK]
-            yield from zip(chunk, pool.map(read, chunk), strict=True)
-
-
 # ---- writing --------------------------------------------------------------------------------------------------------
 
 
@@ -217,13 +144,16 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
         UserError: no folder, no row in `corpora.yaml`, or not one of the listed clips is on disk.
     """
     row = corpus_row(corpus, args)
-    splits: dict[str, list[AudioItem]] = {split: [] for split in SPLITS if getattr(row.audio, split)}
-    for item in _join(items, skipped):
-        splits.setdefault(item.split, []).append(item)
-    found = {}
-    for split, listed in splits.items():  # an expected split gets a file even if empty: no earlier run's may stay
-        path = args.manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz"
-        found[split] = _write_split(path, corpus, row.domain, listed, skipped, args)
+    found, num_listed = {}, 0
+    listed = itertools.groupby(joined_items(items, skipped, args.manifests_dir), key=lambda item: item.split)
+    for split, in_split in listed:
+        found[split] = _write_split(split, corpus, row.domain, in_split, skipped, args)
+        num_listed += found[split].pop("listed")
+    for split in SPLITS:  # an expected split gets a file even if empty: no earlier run's may stay
+        if getattr(row.audio, split) and split not in found:
+            found[split] = _write_split(split, corpus, row.domain, iter(()), skipped, args)
+            del found[split]["listed"]
+    found = dict(sorted(found.items(), key=lambda entry: SPLITS.index(entry[0])))
     report = {
         "corpus": corpus,
         "root": str(args.corpus_dir.resolve()),
@@ -232,40 +162,29 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
         **dict.fromkeys(("missing", "unreadable", "bad_row"), 0),
         **skipped.counts(),
     }
-    atomic_write_text(
-        args.manifests_dir / f"{corpus}_skipped.jsonl",
-        "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in skipped.entries),
-    )
+    _write_skipped(args.manifests_dir / f"{corpus}_skipped.jsonl", skipped)
     atomic_write_text(args.manifests_dir / f"{corpus}_report.json", json.dumps(report, indent=1) + "\n")
     if not any(counts["audio"] for counts in found.values()):
-        num_listed = sum(map(len, splits.values()))
         raise UserError(f"{args.corpus_dir}: none of the {num_listed:,} clips that {corpus} lists can be read there")
     _print_summary(corpus, row, found, skipped, args.manifests_dir)
 
 
-def _join(items: Iterable[AudioItem], skipped: SkipList) -> list[AudioItem]:
-    """One item per split and key, sorted by key."""
-    unique: dict[tuple[str, str], AudioItem] = {}
-    for item in items:
-        known = unique.setdefault((item.split, item.key), item)
-        if known is item:
-            continue
-        if item.path != known.path:
-            skipped.add("duplicate", "another file has the same key", key=item.key, split=item.split, path=item.path)
-        elif isinstance(known, CaptionedAudio) and isinstance(item, CaptionedAudio):
-            unique[item.split, item.key] = replace(known, captions=known.captions + item.captions)
-        elif known != item:
-            skipped.add("duplicate", "the key was listed before, with other content", key=item.key, split=item.split)
-    return [unique[place] for place in sorted(unique)]
+def _write_skipped(path: Path, skipped: SkipList) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(skipped.lines())
+    temporary.replace(path)
 
 
 def _write_split(
-    path: Path, corpus: str, domain: str, items: list[AudioItem], skipped: SkipList, args: argparse.Namespace
+    split: str, corpus: str, domain: str, items: Iterator[AudioItem], skipped: SkipList, args: argparse.Namespace
 ) -> dict[str, float]:
-    counts = {"audio": 0, "captions": 0, "hours": 0.0}
-    headers = _read_headers(args.corpus_dir, items, args.num_jobs)
+    path = args.manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz"
+    counts = {"audio": 0, "captions": 0, "questions": 0, "hours": 0.0, "listed": 0}
     with jsonl_writer(path) as write:
-        for item, header in tqdm(headers, desc=path.name, total=len(items), unit="clip", disable=None):
+        headers = _read_headers(args.corpus_dir, items, args.num_jobs)
+        for item, header in tqdm(headers, desc=path.name, unit="clip", disable=None):
+            counts["listed"] += 1
             if isinstance(header, str):
                 cause = header or "no such file"
                 details = {"key": item.key, "split": item.split, **({"path": item.path} if item.path else {})}
@@ -275,8 +194,35 @@ def _write_split(
             write(cut)
             counts["audio"] += 1
             counts["captions"] += len(item.captions) if isinstance(item, CaptionedAudio) else 0
+            counts["questions"] += len(item.questions) if isinstance(item, QuestionedAudio) else 0
             counts["hours"] += cut["duration"] / 3600
     return counts
+
+
+def _read_headers(
+    root: Path, items: Iterator[AudioItem], num_jobs: int
+) -> Iterator[tuple[AudioItem, AudioHeader | str]]:
+    """Pairs of item and header, in the order of `items`; in place of a header the cause, empty for "no such file"."""
+    scan = kept_scan(root)
+
+    def read(item: AudioItem) -> AudioHeader | str:
+        if item.path is None:
+            return ""
+        if item.path.startswith("/") or ".." in item.path.split("/"):
+            return "the path leaves the corpus folder"
+        try:
+            header = scan.header(item.path) if scan else read_header(root / item.path)
+            item.seconds_in(header)
+        except (OSError, ValueError) as error:
+            return "" if isinstance(error, FileNotFoundError) else str(error)
+        return header
+
+    if scan:
+        yield from ((item, read(item)) for item in items)
+        return
+    with ThreadPoolExecutor(num_jobs) as pool:
+        while chunk := list(itertools.islice(items, _CHUNK)):
+            yield from zip(chunk, pool.map(read, chunk), strict=True)
 
 
 def _print_summary(
@@ -285,9 +231,9 @@ def _print_summary(
     for split, counts in found.items():
         expected = getattr(row.audio, split)
         share = f" of {expected:,} ({counts['audio'] / expected:.1%})" if expected else ""
-        captions = f", {counts['captions']:,} captions" if counts["captions"] else ""
+        captions = "".join(f", {counts[kind]:,} {kind}" for kind in ("captions", "questions") if counts[kind])
         print(f"{corpus} {split}: {counts['audio']:,} clips{share}{captions}, {counts['hours']:.2f} h")
-    if skipped.entries:
+    if skipped.counts():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.counts().items())
         print(f"{corpus} left out: {reasons}; listed in {manifests_dir / f'{corpus}_skipped.jsonl'}")
 

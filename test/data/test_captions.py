@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A captioned cut is a Lhotse cut of the stated shape; its files are whole, repeatable, and errors name the line."""
 
+import copy
 import gzip
 import json
 
 import numpy as np
 import pytest
 import soundfile
-from lhotse import load_manifest_lazy
+from lhotse import MonoCut, load_manifest_lazy
 
 from icefall_alp.data.captions import (
     AudioHeader,
@@ -46,6 +47,15 @@ def test_lhotse_reads_the_cut(tmp_path):
     ]
     cut.recording.sources[0].source = str(tmp_path / "a.wav")
     assert cut.load_audio().shape == (1, 12000)
+
+
+def test_the_cut_is_what_lhotse_itself_writes():
+    questions = QuestionedAudio("fs:1", "1.wav", "train", (Question("Is it wet?", ("yes", "no")),))
+    stretch = CaptionedAudio("jam:7:500-1250", "a.wav", "train", ("A harp.",), start=0.5, duration=0.75)
+    for item in (ITEM, stretch, LabelledAudio("fs:1", "1.wav", "test", ("Dog",)), questions):
+        cut = make_cut(item, HEADER, "audiocaps", "sound")
+        again = MonoCut.from_dict(copy.deepcopy(cut)).to_dict()
+        assert again == cut and json.dumps(again) == json.dumps(cut)
 
 
 def test_a_stretch_of_a_file_is_a_cut_of_its_recording(tmp_path):

@@ -12,11 +12,8 @@ from icefall_alp.data.captions import CaptionedAudio, LabelledAudio, captions_of
 from icefall_alp.data.corpus_lists import SkipList
 from icefall_alp.data.manifests import (
     corpus_roots,
-    find_audio,
-    index_audio,
     listed_keys,
     load_corpora,
-    read_header,
     read_report,
     write_manifests,
 )
@@ -148,32 +145,3 @@ def test_a_wrong_row_of_corpora_yaml_is_named(tmp_path, text, words):
     (tmp_path / "corpora.yaml").write_text(text)
     with pytest.raises(UserError, match=words):
         load_corpora(tmp_path / "corpora.yaml")
-
-
-def test_audio_is_found_once_in_order_and_through_links(tmp_path):
-    for name in ("b/-x.wav", "b/-x.flac", "b/-x.m4a", "a/_y.FLAC", "a/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "a/loop").symlink_to(tmp_path)
-    elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "z.ogg").touch()
-    (tmp_path / "c").symlink_to(elsewhere)
-    assert find_audio(tmp_path) == ["a/_y.FLAC", "b/-x.flac", "c/z.ogg"]
-    assert find_audio(tmp_path, "b") == ["b/-x.flac"]
-    assert find_audio(tmp_path, "absent") == []
-
-
-def test_the_index_passes_over_what_is_something_else():
-    assert index_audio(["a/1.wav", "b/x.wav", "c/1.wav"], lambda stem: str(int(stem))) == {"1": "a/1.wav"}
-
-
-def test_headers_of_what_is_no_audio(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read_header(tmp_path / "absent.wav")
-    soundfile.write(tmp_path / "short.wav", np.zeros(0), 8000)
-    with pytest.raises(ValueError, match="no samples"):
-        read_header(tmp_path / "short.wav")
-    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x18ftypM4A ")
-    with pytest.raises(ValueError, match="convert it to flac or wav"):
-        read_header(tmp_path / "a.m4a")

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""List the audio of a corpus with its lengths in <corpus-dir>/audio_scan.jsonl.gz, so that no later stage opens it.
+
+Files that have not changed since the last scan are not opened again. A folder too large for one job is scanned in
+parts, on any number of machines, which are then put together:
+
+    local/scan_audio.py --corpus-dir DIR --num-parts 16 --part 1        ... to --part 16
+    local/scan_audio.py --corpus-dir DIR --num-parts 16 --join
+
+A folder that may not be written to: make one of your own with links to what lies there, and prepare that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from icefall_alp.data.audio_scan import SCAN_NAME, AudioScan, ScanRow, scan_file, walk_audio
+from icefall_alp.data.captions import jsonl_writer, read_jsonl
+from icefall_alp.utils.errors import UserError, clean_exit
+
+CHUNK = 4096  # headers read ahead
+
+
+def part_path(root: Path, part: int, num_parts: int) -> Path:
+    """Where a part of a scan waits for the others."""
+    return root / f"audio_scan.{part}-of-{num_parts}.jsonl.gz"
+
+
+def scan(root: Path, part: int, num_parts: int, num_jobs: int) -> Iterator[ScanRow]:
+    """Yield the line of every `num_parts`-th file, from the `part`-th on."""
+    path = root / SCAN_NAME
+    before = AudioScan(path, stamps=True) if path.is_file() else None
+    mine = itertools.islice(walk_audio(root), part - 1, None, num_parts)
+    with ThreadPoolExecutor(num_jobs) as pool:
+        while chunk := list(itertools.islice(mine, CHUNK)):
+            yield from filter(None, pool.map(lambda name: scan_file(root, name, before), chunk))
+
+
+def join(root: Path, num_parts: int) -> Iterator[ScanRow]:
+    """Yield the lines of all parts in the order of the walk."""
+    parts = [read_jsonl(part_path(root, part, num_parts)) for part in range(1, num_parts + 1)]
+    for rows in itertools.zip_longest(*parts):
+        yield from (row for row in rows if row is not None)
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the scan, or a part of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus-dir", type=Path, required=True, help="where the corpus lies")
+    parser.add_argument("--num-jobs", type=int, default=4, help="threads that read audio headers")
+    parser.add_argument("--num-parts", type=int, default=1)
+    parser.add_argument("--part", type=int, default=1, help="which part to scan, from 1")
+    parser.add_argument("--join", action="store_true", help="put the parts together")
+    args = parser.parse_args()
+    root, num_parts = args.corpus_dir, args.num_parts
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    if not 1 <= args.part <= num_parts:
+        raise UserError(f"--part {args.part}: the parts are 1 to {num_parts}")
+    whole = args.join or num_parts == 1
+    rows = join(root, num_parts) if args.join else scan(root, args.part, num_parts, args.num_jobs)
+    path = root / SCAN_NAME if whole else part_path(root, args.part, num_parts)
+    num_files = num_unreadable = 0
+    with jsonl_writer(path) as write:
+        for row in tqdm(rows, desc=path.name, unit="file", disable=None):
+            write(row)
+            num_files += 1
+            num_unreadable += len(row) == 4
+    if args.join:
+        for part in range(1, num_parts + 1):
+            part_path(root, part, num_parts).unlink()
+    print(f"{path}: {num_files:,} audio files, {num_unreadable:,} of which cannot be read")
+
+
+if __name__ == "__main__":
+    main()

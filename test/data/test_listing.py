@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joining in pieces on the disk gives what joining in a dictionary gives, whatever the size of the pieces."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from icefall_alp.data.captions import AudioItem, CaptionedAudio, LabelledAudio, Question, QuestionedAudio
+from icefall_alp.data.corpus_lists import SkipList
+from icefall_alp.data.listing import joined_items
+
+PLACES = st.tuples(st.sampled_from(["fs:1", "fs:2", "yt:-_é\u2028:as"]), st.sampled_from(["a.wav", "b.wav", None]))
+SPLITS = st.sampled_from(["train", "test"])
+
+
+def plainly(items):
+    """Captions of the first file of every (split, key), in order, and the number of others."""
+    joined, others = {}, 0
+    for item in items:
+        path, texts = joined.setdefault((item.split, item.key), (item.path, []))
+        if path == item.path:
+            texts += item.captions
+        else:
+            others += 1
+    return [(place, path, tuple(texts)) for place, (path, texts) in sorted(joined.items())], others
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=st.lists(st.tuples(PLACES, SPLITS, st.text(max_size=3)), max_size=12), piece=st.integers(1, 13))
+def test_captions_are_joined_in_their_order(tmp_path_factory, rows, piece):
+    items = [CaptionedAudio(key, path, split, (text,)) for (key, path), split, text in rows]
+    skipped = SkipList()
+    folder = tmp_path_factory.getbasetemp() / "pieces"
+    joined = [((i.split, i.key), i.path, i.captions) for i in joined_items(items, skipped, folder, piece)]
+    assert (joined, sum(skipped.counts().values())) == plainly(items)
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+def test_every_kind_of_item_comes_back_from_the_disk(tmp_path):
+    items = [
+        AudioItem("a:1", "1.wav", "test"),
+        CaptionedAudio("a:2", "2.wav", "test", ("A harp.",), start=1.5, duration=0.25),
+        LabelledAudio("a:3", None, "test", ("Dog", "Cat")),
+        QuestionedAudio("a:4", "4.wav", "test", (Question("Is it wet?", ("yes", "no")), Question("Why?", ("rain",)))),
+    ]
+    skipped = SkipList()
+    assert list(joined_items(items, skipped, tmp_path, piece=1)) == items
+    other = LabelledAudio("a:3", None, "test", ("Dog",))
+    assert list(joined_items([*items, other], skipped, tmp_path, piece=2)) == items
+    assert [(entry["reason"], entry["key"]) for entry in skipped.entries] == [("duplicate", "a:3")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Audio is found and measured the same from the disk and from a scan; the compact tables equal plain lists and dicts."""
+"""Audio is found and measured alike on the disk and in a scan; the compact tables equal plain lists and dicts."""
 
 import numpy as np
 import pytest

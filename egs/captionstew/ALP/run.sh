@@ -88,7 +88,9 @@ evaluate() {
 stage_0() { # Prepare one cutset per corpus, benchmarks too
   # shellcheck source=conf/mini/corpora.sh
   . "$conf/corpora.sh"
-  run local/prepare.py --corpora "$conf/corpora.yaml" --roots "${corpus_roots[@]}" --only "$corpora" --num-jobs "$num_jobs"
+  . "$ALP_ROOT/local/cmd.sh"
+  run local/prepare.py --corpora "$conf/corpora.yaml" --roots "${corpus_roots[@]}" --only "$corpora" \
+    --num-jobs "$num_jobs" --cmd "$cpu_cmd" --scan-parts "$scan_parts"
 }
 
 stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio

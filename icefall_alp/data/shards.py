@@ -25,6 +25,7 @@ from lhotse import MonoCut
 from lhotse.shar.writers import ArrayTarWriter
 
 from icefall_alp.data.captions import jsonl_writer, read_jsonl
+from icefall_alp.data.subsets import FILE_NAME, Subset
 from icefall_alp.utils.atomic_io import atomic_write_text, remove_leftovers
 from icefall_alp.utils.errors import UserError
 
@@ -150,14 +151,21 @@ class ShardWriter:
         atomic_write_text(self._index_path, json.dumps(dataclasses.asdict(index)) + "\n")
 
 
+def input_files(folder: Path) -> list[Path]:
+    """The files that say which cuts a folder of shards, or of a subset of them, has."""
+    subset = Subset.read(folder)
+    shards = folder.parent / subset.of if subset else folder
+    return [*sorted(shards.glob("cuts.*.jsonl.gz")), *([folder / FILE_NAME] if subset else [])]
+
+
 class FeatureShards:
     """Random access to stored cuts and features; cheap to send to a worker process.
 
     Args:
-        folder: of the shards.
+        folder: of the shards, or of a subset of those in a folder beside it (`subsets`).
 
     Attributes:
-        cuts: every cut, in the order of the cutset.
+        cuts: every cut of the set or subset, in the order of the cutset.
         num_frames: (number of cuts,) int64.
         durations: seconds of each cut, (number of cuts,) float64.
 
@@ -166,7 +174,8 @@ class FeatureShards:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+        subset = Subset.read(Path(folder))
+        self.folder = Path(folder).parent / subset.of if subset else Path(folder)
         if not (self.folder / "skipped.jsonl").is_file():
             raise UserError(f"no complete set of features in {self.folder}; run stage 2, it continues where it stopped")
         self._num_shards = len(list(self.folder.glob("index.*.json")))
@@ -175,13 +184,14 @@ class FeatureShards:
         self._num_features = 0
         for number in range(self._num_shards):
             index = self._check(number)
-            shard_cuts = [MonoCut.from_dict(entry) for entry in read_jsonl(_paths(self.folder, number)[0])]
-            if len(shard_cuts) != len(index.offsets):
+            entries = list(read_jsonl(_paths(self.folder, number)[0]))
+            if len(entries) != len(index.offsets):
                 raise UserError(f"{_paths(self.folder, number)[0]} does not match its index; run stage 2 again")
-            cuts += shard_cuts
-            shards.append(np.full(len(shard_cuts), number))
-            offsets.append(np.array(index.offsets, dtype=np.int64))
-            num_frames.append(np.array(index.num_frames, dtype=np.int64))
+            taken = [place for place, entry in enumerate(entries) if subset is None or subset.takes(entry)]
+            cuts += [MonoCut.from_dict(entries[place]) for place in taken]
+            shards.append(np.full(len(taken), number))
+            offsets.append(np.array(index.offsets, dtype=np.int64)[taken])
+            num_frames.append(np.array(index.num_frames, dtype=np.int64)[taken])
             self._num_features = max(self._num_features, index.num_features)
         self.cuts: Sequence[MonoCut] = cuts
         self._shards, self._offsets = np.concatenate(shards), np.concatenate(offsets)

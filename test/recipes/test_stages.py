@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from icefall_alp.config.loader import read_yaml
+from icefall_alp.data.manifests import load_corpora
+from icefall_alp.data.subsets import load_plan
+
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "egs/captionstew/ALP"
 
@@ -112,3 +116,20 @@ def test_objective_and_init_choose_the_runs():
     assert "exp/captioning_tagging" in named.stdout and "captioning_scratch" not in named.stdout
     unknown = call("--stage", "5", "--stop-stage", "5", "--dry-run", "true", "--objective", "capton")
     assert unknown.returncode == 2 and "no run of conf/mini/runs.txt has --objective 'capton'" in unknown.stderr
+
+
+def test_a_subset_is_an_overlay_with_its_own_run():
+    commands = call("--stage", "5", "--stop-stage", "7", "--dry-run", "true", "--subset", "small").stdout
+    assert "exp/contrastive_scratch_small/checkpoints" in commands and "conf/mini/subsets/small.yaml" in commands
+    assert "--exp-dir exp/contrastive_scratch_small exp/captioning_scratch_small" in commands
+    assert "exp/log_mel" not in commands and "exp/tagging_small" not in commands
+
+
+@pytest.mark.parametrize("conf", ["conf", "conf/mini"])
+def test_every_subset_overlay_names_a_subset_that_stage_1_makes(conf):
+    plan = load_plan(RECIPE / conf / "subsets.yaml")
+    sources = [name for name, row in load_corpora(RECIPE / conf / "corpora.yaml").items() if row.role == "source"]
+    made = {*plan.pairs, *(f"leave_one_out_{source}" for source in sources)}
+    overlays = {path.stem: read_yaml(path) for path in (RECIPE / conf / "subsets").glob("*.yaml")}
+    assert overlays == {name: {"data": {"train_cuts": f"data/fbank/captionstew_{name}"}} for name in overlays}
+    assert set(plan.pairs) <= set(overlays) <= made and (conf != "conf" or set(overlays) == made)

@@ -15,6 +15,7 @@ stop_stage=9     # last stage
 conf=conf/mini   # conf/mini (embedded recordings) or conf (the paper)
 objective=       # only runs of this objective: contrastive or captioning
 init=            # only runs that start from this: scratch or tagging
+subset=          # pretrain on this part of the data (conf/subsets/*.yaml): 400k, leave_one_out_clotho, ...
 corpora=         # only these corpora in stage 0 ("a b"); absent ones are then an error
 num_processes=1  # training processes, one per GPU
 num_jobs=2       # CPU jobs of stages 0 and 2
@@ -57,10 +58,10 @@ selected_runs() {
 
 # The encoders that are evaluated: the selected runs and, unless a run is named, the tagger and two baselines.
 encoders() {
-  if [ -z "$objective$init" ]; then
+  if [ -z "$objective$init$subset" ]; then
     printf '%s\n' log_mel untrained tagging
   fi
-  selected_runs | tr -s ' ' _
+  selected_runs | tr -s ' ' _ | sed "s/\$/${subset:+_$subset}/"
 }
 
 # train RUN INIT OBJECTIVE CONFIG...: train, then export the averaged encoder.
@@ -80,7 +81,7 @@ evaluate() {
   folders=("${folders[@]/#/exp/}")
   once untrained_encoder exp/untrained/encoder "$conf/encoder.yaml" -- \
     init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
-  once "$protocol${objective:+_$objective}${init:+_$init}" "${folders[-1]}/results/$protocol" \
+  once "$protocol${objective:+_$objective}${init:+_$init}${subset:+_$subset}" "${folders[-1]}/results/$protocol" \
     "$conf/tasks/$protocol" "${folders[@]/%//encoder}" data/fbank data/tokenizer -- \
     launch.sh 1 "zipformer/evaluate_$protocol.py" --exp-dir "${folders[@]}" --task "$conf/tasks/$protocol"/*.yaml
 }
@@ -93,9 +94,11 @@ stage_0() { # Prepare one cutset per corpus, benchmarks too
     --num-jobs "$num_jobs" --cmd "$cpu_cmd" --scan-parts "$scan_parts"
 }
 
-stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio
+stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; choose subsets
   once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" -- \
     local/merge_captionstew.py --corpora "$conf/corpora.yaml"
+  once subsets data/captionstew/subsets.json data/captionstew/captionstew_train_cuts.jsonl.gz "$conf/subsets.yaml" -- \
+    local/make_subsets.py --subsets "$conf/subsets.yaml"
 }
 
 stage_2() { # Compute fbank of every set that a configuration names
@@ -127,7 +130,8 @@ stage_5() { # Pretrain the audio encoder by each objective
   local runs objective_ init_
   runs=$(selected_runs)
   while read -r objective_ init_ <&3; do
-    train "${objective_}_$init_" "$init_" "$objective_" "$conf/train_$objective_.yaml" "$conf/init_$init_.yaml"
+    train "${objective_}_$init_${subset:+_$subset}" "$init_" "$objective_" "$conf/train_$objective_.yaml" \
+      "$conf/init_$init_.yaml" ${subset:+"$conf/subsets/$subset.yaml"}
   done 3<<<"$runs"
 }
 

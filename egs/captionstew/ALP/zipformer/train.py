@@ -11,6 +11,7 @@ from icefall_alp.config import TrainConfig
 from icefall_alp.config.loader import config_to_dict, load_config
 from icefall_alp.data.batch_plan import BatchPlan
 from icefall_alp.data.datamodule import TrainStream, valid_batches
+from icefall_alp.data.shards import input_files
 from icefall_alp.models import AudioEncoder
 from icefall_alp.training.trainer import Trainer
 from icefall_alp.utils import distributed
@@ -35,7 +36,7 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
     plan = BatchPlan(train_set.durations, config.data.max_duration, config.data.num_buckets, config.seed)
     ranks = distributed.rank(), distributed.world_size()
     start = Path(config.init) / "model.safetensors" if Path(config.init).is_dir() else Path(config.init)
-    inputs = [*Path(config.data.train_cuts).glob("cuts.*.jsonl.gz"), *([start] if config.init else [])]
+    inputs = [*input_files(Path(config.data.train_cuts)), *([start] if config.init else [])]
     Trainer(
         build_objective(config),
         config.training,

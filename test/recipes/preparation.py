@@ -20,6 +20,7 @@ from icefall_alp.data.captions import read_jsonl
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "egs/captionstew/ALP/local"
 CORPORA = ROOT / "egs/captionstew/ALP/conf/corpora.yaml"
+PAPER = CORPORA.with_name("paper.yaml")
 
 
 @dataclass
@@ -33,7 +34,8 @@ def run(script, *arguments):
     """Run a script as `__main__` in this process: seven imports of torch are a minute."""
     stdout, stderr, status = io.StringIO(), io.StringIO(), 0
     command = [str(LOCAL / script), *map(str, arguments)]
-    with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "argv", command):
+    beside = patch.object(sys, "path", [str(LOCAL), *sys.path])  # as for a script that is started
+    with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "argv", command), beside:
         try:
             runpy.run_path(command[0], run_name="__main__")
         except SystemExit as error:

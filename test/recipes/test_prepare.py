@@ -14,7 +14,7 @@ import pytest
 from icefall_alp.data.captions import read_jsonl
 from icefall_alp.data.manifests import listed_keys
 from icefall_alp.models.tokenizer import load_tokenizer
-from test.recipes.preparation import CORPORA, Workplace, captions, labels, reasons, run, source
+from test.recipes.preparation import CORPORA, PAPER, Workplace, captions, labels, reasons, run, source
 
 
 def audiocaps(place):
@@ -316,7 +316,7 @@ def test_merge_keeps_benchmark_audio_out_under_every_name(merged):
 
 
 def test_describe_writes_the_report_and_fails_on_a_broken_cut(merged):
-    options = ("--manifests-dir", merged.manifests, "--captionstew-dir", merged.captionstew)
+    options = ("--manifests-dir", merged.manifests, "--captionstew-dir", merged.captionstew, "--paper", PAPER)
     result = run("describe_cuts.py", *options)
     assert result.returncode == 0, result.stderr
     report = (merged.captionstew / "report.md").read_text()

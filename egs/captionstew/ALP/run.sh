@@ -118,7 +118,8 @@ stage_2() { # Compute fbank of every set that a configuration names
 }
 
 stage_3() { # Check and describe the cuts, train the tokenizer
-  once describe data/captionstew/report.md data/captionstew/summary.json data/manifests -- local/describe_cuts.py
+  once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
+    local/describe_cuts.py --paper conf/paper.yaml
   once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
 }
 

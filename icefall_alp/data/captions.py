@@ -13,6 +13,7 @@ content is.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from icefall_alp.utils.errors import UserError
 
 DOMAINS = ("sound", "music", "speech")
 CutDict = dict[str, Any]
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -208,17 +210,18 @@ def captions_of(cut: CutDict) -> list[dict[str, str]]:
 
 
 @contextmanager
-def jsonl_writer(path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+def jsonl_writer(path: Path) -> Iterator[Callable[[Any], None]]:
     """Open a `.jsonl.gz` for streaming; the file appears under its name when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as raw:
             # neither name nor time in the gzip header: equal content, equal bytes
-            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as stream:
+            zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0)
+            with io.BufferedWriter(zipped, 1 << 20) as stream:  # type: ignore[type-var]
 
-                def write(row: dict[str, Any]) -> None:
-                    stream.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+                def write(row: Any) -> None:
+                    stream.write(_encode(row).encode() + b"\n")
 
                 yield write
             raw.flush()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a corpus's lists, in the order they come, to one item per split and key, sorted, in bounded memory.
+"""The rows of a corpus's lists, in the order they come, to one item for each key and split, sorted by key,
+in bounded memory.
 
 Rows are sorted in pieces that go to an unnamed file each, which are then merged as they are read: a corpus of six
 million captions needs no more memory than one of a quarter of a million.
@@ -13,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +28,7 @@ _CLASSES = {cls.__name__: cls for cls in (AudioItem, CaptionedAudio, LabelledAud
 def joined_items(
     items: Iterable[AudioItem], skipped: SkipList, folder: Path, piece: int = PIECE
 ) -> Iterator[AudioItem]:
-    """Items with the captions of equal keys joined, by split and then key; what contradicts the first row is noted.
+    """Items with the captions of equal keys joined, by key and then split; what contradicts the first row is noted.
 
     Args:
         items: as listed.
@@ -34,33 +36,39 @@ def joined_items(
         folder: where files without a name may lie for a while.
         piece: rows that are sorted in memory.
     """
-    for _, rows in itertools.groupby(_sorted(items, folder, piece), key=_place):
-        first, *others = rows
-        texts = list(first.captions) if isinstance(first, CaptionedAudio) else []
-        for item in others:
-            details = {"key": item.key, "split": item.split}
-            if item.path != first.path:
-                skipped.add("duplicate", "another file has the same key", **details, path=item.path)
-            elif isinstance(first, CaptionedAudio) and isinstance(item, CaptionedAudio):
-                texts += item.captions
-            elif item != first:
-                skipped.add("duplicate", "the key was listed before, with other content", **details)
-        yield replace(first, captions=tuple(texts)) if isinstance(first, CaptionedAudio) else first
+    for _, rows in itertools.groupby(_sorted(items, folder, piece), key=lambda item: item.key):
+        by_split: dict[str, list[AudioItem]] = {}
+        for item in rows:
+            by_split.setdefault(item.split, []).append(item)
+        for _, listed in sorted(by_split.items()):
+            yield _join(listed, skipped)
 
 
-def _place(item: AudioItem) -> tuple[str, str]:
-    return item.split, item.key
+def _join(items: list[AudioItem], skipped: SkipList) -> AudioItem:
+    """One item of those with one key and split; the first counts."""
+    first, *others = items
+    texts = list(first.captions) if isinstance(first, CaptionedAudio) else []
+    for item in others:
+        details = {"key": item.key, "split": item.split}
+        if item.path != first.path:
+            skipped.add("duplicate", "another file has the same key", **details, path=item.path)
+        elif isinstance(first, CaptionedAudio) and isinstance(item, CaptionedAudio):
+            texts += item.captions
+        elif item != first:
+            skipped.add("duplicate", "the key was listed before, with other content", **details)
+    return replace(first, captions=tuple(texts)) if isinstance(first, CaptionedAudio) and others else first
 
 
 def _sorted(items: Iterable[AudioItem], folder: Path, piece: int) -> Iterator[AudioItem]:
-    """Items by split and key, those of equal keys in the order in which they came."""
+    """Items by key, those of equal keys in the order in which they came."""
+    by_key = attrgetter("key")
     items, files = iter(items), []
     while True:
-        rows = sorted(itertools.islice(items, piece), key=_place)
+        rows = sorted(itertools.islice(items, piece), key=by_key)
         if len(rows) < piece:
             break
         files.append(_write(rows, folder))
-    yield from heapq.merge(*map(_read, files), rows, key=_place)
+    yield from heapq.merge(*map(_read, files), rows, key=by_key)
 
 
 def _write(rows: list[AudioItem], folder: Path) -> IO[str]:

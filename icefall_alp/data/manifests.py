@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,16 +145,8 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
         UserError: no folder, no row in `corpora.yaml`, or not one of the listed clips is on disk.
     """
     row = corpus_row(corpus, args)
-    found, num_listed = {}, 0
-    listed = itertools.groupby(joined_items(items, skipped, args.manifests_dir), key=lambda item: item.split)
-    for split, in_split in listed:
-        found[split] = _write_split(split, corpus, row.domain, in_split, skipped, args)
-        num_listed += found[split].pop("listed")
-    for split in SPLITS:  # an expected split gets a file even if empty: no earlier run's may stay
-        if getattr(row.audio, split) and split not in found:
-            found[split] = _write_split(split, corpus, row.domain, iter(()), skipped, args)
-            del found[split]["listed"]
-    found = dict(sorted(found.items(), key=lambda entry: SPLITS.index(entry[0])))
+    listed = joined_items(items, skipped, args.manifests_dir)
+    found, num_listed = _write_cuts(listed, corpus, row, skipped, args)
     report = {
         "corpus": corpus,
         "root": str(args.corpus_dir.resolve()),
@@ -176,27 +169,36 @@ def _write_skipped(path: Path, skipped: SkipList) -> None:
     temporary.replace(path)
 
 
-def _write_split(
-    split: str, corpus: str, domain: str, items: Iterator[AudioItem], skipped: SkipList, args: argparse.Namespace
-) -> dict[str, float]:
-    path = args.manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz"
-    counts = {"audio": 0, "captions": 0, "questions": 0, "hours": 0.0, "listed": 0}
-    with jsonl_writer(path) as write:
+def _write_cuts(
+    items: Iterator[AudioItem], corpus: str, row: CorpusRow, skipped: SkipList, args: argparse.Namespace
+) -> tuple[dict[str, dict[str, float]], int]:
+    """Write the cuts of every split; returns what was found of each, and how many clips were listed."""
+    # an expected split gets a file even if empty: no earlier run's may stay
+    found = {split: {"audio": 0, "captions": 0, "questions": 0, "hours": 0.0} for split in SPLITS}
+    num_listed, written = 0, set()
+    with ExitStack() as stack:
+        paths = {split: args.manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz" for split in SPLITS}
+        write = {split: stack.enter_context(jsonl_writer(path)) for split, path in paths.items()}
         headers = _read_headers(args.corpus_dir, items, args.num_jobs)
-        for item, header in tqdm(headers, desc=path.name, unit="clip", disable=None):
-            counts["listed"] += 1
+        for item, header in tqdm(headers, desc=corpus, unit="clip", disable=None):
+            num_listed += 1
+            written.add(item.split)
             if isinstance(header, str):
                 cause = header or "no such file"
                 details = {"key": item.key, "split": item.split, **({"path": item.path} if item.path else {})}
                 skipped.add("unreadable" if header else "missing", cause, **details)
                 continue
-            cut = make_cut(item, header, corpus, domain)
-            write(cut)
+            cut = make_cut(item, header, corpus, row.domain)
+            write[item.split](cut)
+            counts = found[item.split]
             counts["audio"] += 1
             counts["captions"] += len(item.captions) if isinstance(item, CaptionedAudio) else 0
             counts["questions"] += len(item.questions) if isinstance(item, QuestionedAudio) else 0
             counts["hours"] += cut["duration"] / 3600
-    return counts
+    for split in [split for split in SPLITS if split not in written and not getattr(row.audio, split)]:
+        paths[split].unlink()
+        del found[split]
+    return found, num_listed
 
 
 def _read_headers(

@@ -13,10 +13,10 @@ SPLITS = st.sampled_from(["train", "test"])
 
 
 def plainly(items):
-    """Captions of the first file of every (split, key), in order, and the number of others."""
+    """Captions of the first file of every (key, split), in order, and the number of others."""
     joined, others = {}, 0
     for item in items:
-        path, texts = joined.setdefault((item.split, item.key), (item.path, []))
+        path, texts = joined.setdefault((item.key, item.split), (item.path, []))
         if path == item.path:
             texts += item.captions
         else:
@@ -30,7 +30,7 @@ def test_captions_are_joined_in_their_order(tmp_path_factory, rows, piece):
     items = [CaptionedAudio(key, path, split, (text,)) for (key, path), split, text in rows]
     skipped = SkipList()
     folder = tmp_path_factory.getbasetemp() / "pieces"
-    joined = [((i.split, i.key), i.path, i.captions) for i in joined_items(items, skipped, folder, piece)]
+    joined = [((i.key, i.split), i.path, i.captions) for i in joined_items(items, skipped, folder, piece)]
     assert (joined, sum(skipped.counts().values())) == plainly(items)
     assert not folder.exists() or not list(folder.iterdir())
 

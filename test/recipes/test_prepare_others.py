@@ -252,16 +252,17 @@ def test_a_musicqa_list_that_is_none_is_one_line(tmp_path, text, words):
     assert "EvalMusicQA.json" in result.stderr and words in result.stderr
 
 
-def test_prepare_tells_a_corpus_where_the_one_it_names_clips_of_lies(tmp_path):
+def test_prepare_tells_a_corpus_where_the_one_it_names_clips_of_lies(tmp_path, monkeypatch):
     names = ("clotho", "clothoaqa", "audioset", "fusionaudio", "musan")
     for name in names:
         (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
     roots = [f"{name}={tmp_path / name}" for name in names]
-    with patch("subprocess.run", return_value=SimpleNamespace(returncode=0)) as call:
+    with patch("subprocess.run", return_value=SimpleNamespace(returncode=0)):
         result = run("prepare.py", "--corpora", CORPORA, "--roots", *roots)
     assert result.returncode == 0, result.stderr
-    commands = [" ".join(map(str, made.args[0])) for made in call.call_args_list]
-    others = {name: next(c for c in commands if f"prepare_{name}.py " in c) for name in names}
+    jobs = map(json.loads, (tmp_path / "data/logs/prepare/jobs.jsonl").read_text().splitlines())
+    others = {job["name"]: " ".join(job["command"]) for job in jobs}
     assert f"--clotho-dir {tmp_path / 'clotho'}" in others["clothoaqa"]
     assert f"--audioset-dir {tmp_path / 'audioset'}" in others["fusionaudio"]
     assert not [name for name in ("clotho", "audioset", "musan") if "-dir " in others[name].split("--corpus-dir ")[1]]

@@ -14,6 +14,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from icefall_alp.data.audio_scan import SCAN_NAME
@@ -55,6 +56,7 @@ def main() -> None:
         print(f"left out: {message}", flush=True)
     if options.scan_parts > 0:
         scan([roots[name] for name in present], options)
+    present.sort(key=lambda name: -sum(asdict(known[name].audio).values()))  # the largest takes longest: it begins
     run_jobs("prepare", {name: prepare_command(name, roots, options) for name in present}, options)
 
 

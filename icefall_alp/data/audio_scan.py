@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What audio lies below a corpus's folder: walked and opened each time, or read from a scan that was kept.
 
-A scan is `<corpus folder>/audio_scan.jsonl.gz`, written by `local/scan_audio.py`: a line for every file,
+A scan is `<corpus folder>/audio_scan.gz`, written by `local/scan_audio.py`: a line for every file,
 
     [path, bytes, modification time in ns, sampling rate, channels, samples]
     [path, bytes, modification time in ns, why it cannot be read]
@@ -27,7 +27,7 @@ from icefall_alp.data.captions import AudioHeader, read_jsonl
 from icefall_alp.utils.errors import UserError
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".m4a")  # first come, first taken for one clip
-SCAN_NAME = "audio_scan.jsonl.gz"
+SCAN_NAME = "audio_scan.gz"
 ScanRow = list[Any]
 
 

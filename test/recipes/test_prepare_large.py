@@ -85,11 +85,9 @@ def test_corpora_and_parts_of_their_audio_are_jobs(work, tmp_path):
     roots = ("--roots", f"audiocaps={root}", "--scan-parts", 2)
     result = prepare(tmp_path, *roots)
     assert result.returncode == 0, result.stderr
-    assert "audio_scan.1-of-2.jsonl.gz: 2 audio files" in result.stdout
-    assert "audio_scan.jsonl.gz: 3 audio files" in result.stdout and len(list(root.glob("audio_scan*"))) == 1
-    assert [row[0] for row in read_jsonl(root / "audio_scan.jsonl.gz")] == [
-        f"audio/vide-_{n:05d}.wav" for n in (1, 2, 3)
-    ]
+    assert "audio_scan.1-of-2.gz: 2 audio files" in result.stdout
+    assert "audio_scan.gz: 3 audio files" in result.stdout and len(list(root.glob("audio_scan*"))) == 1
+    assert [row[0] for row in read_jsonl(root / "audio_scan.gz")] == [f"audio/vide-_{n:05d}.wav" for n in (1, 2, 3)]
     (cut,) = read_jsonl(tmp_path / "data/manifests/audiocaps_test_cuts.jsonl.gz")
     assert cut["duration"] == pytest.approx(0.3)
 

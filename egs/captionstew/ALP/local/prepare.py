@@ -24,7 +24,7 @@ from icefall_alp.utils.errors import UserError, clean_exit
 
 # corpora that name clips of another one without saying where these begin
 NEEDS = {"wavcaps": "audioset", "audiosetcaps": "audioset", "fusionaudio": "audioset", "clothoaqa": "clotho"}
-LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
+LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".gz", ".parquet")
 Commands = dict[str, list[str]]
 
 
@@ -91,7 +91,7 @@ def inputs(root: Path) -> list[str]:
     if not (root / SCAN_NAME).is_file():
         return [str(root)]
     lists = (path for depth in ("*", "*/*", "*/*/*") for path in root.glob(depth) if path.suffix in LIST_SUFFIXES)
-    return [str(root / SCAN_NAME), *sorted(map(str, lists))]
+    return sorted(map(str, lists))  # the scan among them
 
 
 def run_jobs(name: str, jobs: Commands, options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""List the audio of a corpus with its lengths in <corpus-dir>/audio_scan.jsonl.gz, so that no later stage opens it.
+"""List the audio of a corpus with its lengths in <corpus-dir>/audio_scan.gz, so that no later stage opens it.
 
 Files that have not changed since the last scan are not opened again. A folder too large for one job is scanned in
 parts, on any number of machines, which are then put together:
@@ -30,7 +30,7 @@ CHUNK = 4096  # headers read ahead
 
 def part_path(root: Path, part: int, num_parts: int) -> Path:
     """Where a part of a scan waits for the others."""
-    return root / f"audio_scan.{part}-of-{num_parts}.jsonl.gz"
+    return root / f"audio_scan.{part}-of-{num_parts}.gz"
 
 
 def scan(root: Path, part: int, num_parts: int, num_jobs: int) -> Iterator[ScanRow]:

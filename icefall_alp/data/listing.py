@@ -18,11 +18,19 @@ from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
-from icefall_alp.data.captions import AudioItem, CaptionedAudio, LabelledAudio, Question, QuestionedAudio
+from icefall_alp.data.captions import (
+    AudioItem,
+    CaptionedAudio,
+    EventAudio,
+    LabelledAudio,
+    Question,
+    QuestionedAudio,
+    SoundEvent,
+)
 from icefall_alp.data.corpus_lists import SkipList
 
 PIECE = 250_000  # rows
-_CLASSES = {cls.__name__: cls for cls in (AudioItem, CaptionedAudio, LabelledAudio, QuestionedAudio)}
+_CLASSES = {cls.__name__: cls for cls in (AudioItem, CaptionedAudio, LabelledAudio, EventAudio, QuestionedAudio)}
 
 
 def joined_items(
@@ -89,5 +97,5 @@ def _read(file: IO[str]) -> Iterator[AudioItem]:
 
 def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
-        return Question(value["text"], tuple(value["answers"]))
+        return SoundEvent(**value) if "onset" in value else Question(value["text"], tuple(value["answers"]))
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -4,7 +4,16 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icefall_alp.data.captions import AudioItem, CaptionedAudio, LabelledAudio, Question, QuestionedAudio
+from icefall_alp.data import captions
+from icefall_alp.data.captions import (
+    AudioItem,
+    CaptionedAudio,
+    EventAudio,
+    LabelledAudio,
+    Question,
+    QuestionedAudio,
+    SoundEvent,
+)
 from icefall_alp.data.corpus_lists import SkipList
 from icefall_alp.data.listing import joined_items
 
@@ -36,12 +45,15 @@ def test_captions_are_joined_in_their_order(tmp_path_factory, rows, piece):
 
 
 def test_every_kind_of_item_comes_back_from_the_disk(tmp_path):
+    kinds = {value for value in vars(captions).values() if isinstance(value, type) and issubclass(value, AudioItem)}
     items = [
         AudioItem("a:1", "1.wav", "test"),
         CaptionedAudio("a:2", "2.wav", "test", ("A harp.",), start=1.5, duration=0.25),
         LabelledAudio("a:3", None, "test", ("Dog", "Cat")),
+        EventAudio("a:3e", "3.wav", "test", (SoundEvent("Dog", 0.5, 1.25), SoundEvent("Cat", 1.0, 2.0))),
         QuestionedAudio("a:4", "4.wav", "test", (Question("Is it wet?", ("yes", "no")), Question("Why?", ("rain",)))),
     ]
+    assert {type(item) for item in items} == kinds
     skipped = SkipList()
     assert list(joined_items(items, skipped, tmp_path, piece=1)) == items
     other = LabelledAudio("a:3", None, "test", ("Dog",))

@@ -6,7 +6,8 @@ are read in threads, and the cuts, a report of found against expected and the li
 
     <corpus>_<split>_cuts.jsonl.gz   one cut per clip, sorted by key
     <corpus>_report.json             root folder, counts per split, counts per reason
-    <corpus>_skipped.jsonl           reason (missing, unreadable, bad_row, duplicate, no_list, ...), cause, key or place
+    <corpus>_skipped.jsonl           reason (missing, unreadable, bad_row, duplicate, contradiction, ...), cause
+                                     and key or place; here is the id of every clip that is listed and missing
     <corpus>_classes.txt             label names in index order, where the corpus has a class list
 """
 
@@ -159,11 +160,8 @@ def _read_headers(root: Path, items: list[AudioItem], num_jobs: int) -> Iterator
     def read(item: AudioItem) -> AudioHeader | str:
         if item.path is None:
             return ""
-        path = PurePosixPath(item.path)
-        if path.is_absolute() or ".." in path.parts:
-            return "the path leaves the corpus folder"
         try:
-            header = read_header(root / path)
+            header = read_header(root / item.path)
             item.seconds_in(header)
         except (OSError, ValueError) as error:
             return "" if isinstance(error, FileNotFoundError) else str(error)
@@ -218,7 +216,7 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
     """
     row = corpus_row(corpus, args)
     splits: dict[str, list[AudioItem]] = {split: [] for split in SPLITS if getattr(row.audio, split)}
-    for item in _join(items, skipped):
+    for item in join_items(items, skipped):
         splits.setdefault(item.split, []).append(item)
     found = {}
     for split, listed in splits.items():  # an expected split gets a file even if empty: no earlier run's may stay
@@ -243,20 +241,34 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
     _print_summary(corpus, row, found, skipped, args.manifests_dir)
 
 
-def _join(items: Iterable[AudioItem], skipped: SkipList) -> list[AudioItem]:
-    """One item per split and key, sorted by key."""
-    unique: dict[tuple[str, str], AudioItem] = {}
+def join_items(items: Iterable[AudioItem], skipped: SkipList) -> list[AudioItem]:
+    """One item per key, sorted by key; rows that contradict an earlier one are noted in `skipped`.
+
+    Captions of one key and file are joined. Of two files or two contents with one key the first counts, of two splits
+    the one that is held out: training on a test clip would be worse than training on a clip less.
+    """
+    unique: dict[str, AudioItem] = {}
     for item in items:
-        known = unique.setdefault((item.split, item.key), item)
+        known = unique.setdefault(item.key, item)
         if known is item:
             continue
-        if item.path != known.path:
-            skipped.add("duplicate", "another file has the same key", key=item.key, split=item.split, path=item.path)
+        details = {"key": item.key, **({"where": skipped.where} if skipped.where else {})}
+        if item.split != known.split:
+            kept, lost = sorted((item, known), key=lambda clip: SPLITS.index(clip.split), reverse=True)
+            unique[item.key] = kept
+            cause = f"the key is in the splits {lost.split} and {kept.split}; it stays in {kept.split} alone"
+            skipped.add("contradiction", cause, split=lost.split, **details)
+        elif item.path != known.path:
+            path = {} if item.path is None else {"path": item.path}
+            skipped.add("duplicate", "another file has the same key", split=item.split, **details, **path)
         elif isinstance(known, CaptionedAudio) and isinstance(item, CaptionedAudio):
-            unique[item.split, item.key] = replace(known, captions=known.captions + item.captions)
-        elif known != item:
-            skipped.add("duplicate", "the key was listed before, with other content", key=item.key, split=item.split)
-    return [unique[place] for place in sorted(unique)]
+            unique[item.key] = replace(known, captions=known.captions + item.captions)
+        elif known == item:
+            skipped.add("duplicate", "the row was there before", split=item.split, **details)
+        else:
+            cause = "the key was listed before, with other content"
+            skipped.add("contradiction", cause, split=item.split, **details)
+    return [unique[key] for key in sorted(unique)]
 
 
 def _write_split(

@@ -30,7 +30,7 @@ def test_bad_lines_are_listed_and_their_neighbours_kept(tmp_path):
     assert [where for where, _ in bad] == ["list.csv:3", "list.csv:5", "list.csv:6", "list.csv:7"]
     causes = [cause for _, cause in bad]
     assert causes[0] == "3 columns instead of 2" and causes[1] == "1 columns instead of 2"
-    assert "comma-separated" in causes[2] and causes[3] == "not UTF-8: byte 6 of the line"
+    assert causes[2] == "a quote is opened and not closed" and causes[3] == "not UTF-8: byte 6 of the line"
 
 
 def test_latin_1_and_lists_without_header(tmp_path):

@@ -143,8 +143,8 @@ def test_audiosetcaps_reads_three_kinds_of_ids_and_joins_equal_clips(place):
     ]
     cause = causes(place, "audiosetcaps")
     assert cause["AudioSetCaps_caption.csv:3"] == "empty caption"
-    assert "1 times behind the video instead of 0" in cause["AudioSetCaps_caption.csv:7"]
-    assert "longer than the ten seconds" in cause["YouTube-8M_AudioSetCaps_caption.csv:5"]
+    assert "is not of the form Y<id>" in cause["AudioSetCaps_caption.csv:7"]
+    assert "30 s long" in cause["YouTube-8M_AudioSetCaps_caption.csv:5"]
 
 
 def test_audiosetcaps_without_segment_lists_says_so_in_the_keys(place):

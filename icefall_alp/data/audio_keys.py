@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 YOUTUBE_CLIP_MS = 10_000  # every corpus in the YouTube namespace cuts ten seconds
-UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, halves of surrogate pairs
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # controls, line ends, halves of surrogate pairs
 MAX_ID_CHARACTERS = 255  # as many as a file name has
 _TIMED = ("fs", "jam")  # namespaces besides YouTube's whose keys may end in times
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")

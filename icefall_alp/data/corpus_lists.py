@@ -121,8 +121,8 @@ def csv_rows(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Read a list with separators row by row, so that a damaged row spoils no other.
 
-    A quoted field may go on over lines. Where lines joined like that make no row, only the first of them is bad, and
-    the next is read as a row of its own.
+    With `begins_row` a quoted field may go on over lines. Where lines joined like that make no row, only the first of
+    them is bad, and the next is read as a row of its own.
 
     Args:
         path: the list.
@@ -132,8 +132,8 @@ def csv_rows(
         encoding: of the file.
         has_header: whether the first line names the columns.
         delimiter: what stands between fields.
-        begins_row: regular expression of how every row begins, so that a stray quote cannot swallow the next row up
-            to a second stray quote.
+        begins_row: regular expression of how every row begins, for a list with line breaks in its texts. A stray quote
+            can then not swallow the next row; without it a row is a line.
 
     Yields:
         `file:line` of the row's first line and the row by column name.
@@ -169,11 +169,11 @@ def _records(
     while (first := waiting.popleft() if waiting else next(lines, None)) is not None:
         number, record = first
         joined: list[tuple[int, bytes]] = []
-        while record.count(b'"') % 2 and len(joined) < MAX_ROW_LINES:
+        while dialect.begins_row and record.count(b'"') % 2 and len(joined) < MAX_ROW_LINES:
             line = waiting.popleft() if waiting else next(lines, None)
             if line is None:
                 break
-            if dialect.begins_row and dialect.begins_row.match(line[1]):
+            if dialect.begins_row.match(line[1]):
                 waiting.appendleft(line)
                 break
             joined.append(line)

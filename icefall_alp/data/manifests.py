@@ -232,7 +232,10 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
     }
     atomic_write_text(
         args.manifests_dir / f"{corpus}_skipped.jsonl",
-        "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in skipped.entries),
+        # half a surrogate pair, which a bad row may hold, is written as JSON's escape of it
+        "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in skipped.entries)
+        .encode(errors="backslashreplace")
+        .decode(),
     )
     atomic_write_text(args.manifests_dir / f"{corpus}_report.json", json.dumps(report, indent=1) + "\n")
     if not any(counts["audio"] for counts in found.values()):

@@ -70,8 +70,8 @@ class Workplace:
         return {cut["id"]: cut for cut in read_jsonl(self.manifests / f"{name}_cuts.jsonl.gz")}
 
     def skipped(self, corpus):
-        lines = (self.manifests / f"{corpus}_skipped.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        lines = (self.manifests / f"{corpus}_skipped.jsonl").read_text().split("\n")  # rows may hold other line ends
+        return [json.loads(line) for line in lines if line]
 
 
 def captions(cut):

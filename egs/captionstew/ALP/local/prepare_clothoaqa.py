@@ -55,7 +55,8 @@ def clothoaqa(root: Path, clotho_dir: Path | None, skipped: SkipList) -> Iterato
                     answers[name].append((clean_caption(row["QuestionText"]), clean_caption(row["answer"])))
         for name, pairs in answers.items():
             key = keys.get(name) or audio_keys.clotho("aqa", name)
-            yield QuestionedAudio(key, f"audio_files/{name}", split, group_questions(pairs))
+            with skipped.bad_row(f"clotho_aqa_{part}.csv: {name}", key=key, split=split):
+                yield QuestionedAudio(key, f"audio_files/{name}", split, group_questions(pairs))
 
 
 @clean_exit

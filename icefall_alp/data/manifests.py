@@ -63,6 +63,7 @@ class CorpusRow:
     audio: SplitCounts = field(default_factory=SplitCounts)  # what the publishers count
     captions: SplitCounts = field(default_factory=SplitCounts)
     evaluated: tuple[str, ...] = ()  # splits whose audio no source may hold
+    options: tuple[str, ...] = ()  # further words for its preparation script
 
     def __post_init__(self) -> None:
         """Refuse what no stage would understand."""

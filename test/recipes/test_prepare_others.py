@@ -264,4 +264,9 @@ def test_prepare_tells_a_corpus_where_the_one_it_names_clips_of_lies(tmp_path):
     others = {name: next(c for c in commands if f"prepare_{name}.py " in c) for name in names}
     assert f"--clotho-dir {tmp_path / 'clotho'}" in others["clothoaqa"]
     assert f"--audioset-dir {tmp_path / 'audioset'}" in others["fusionaudio"]
+    corpora = tmp_path / "corpora.yaml"
+    corpora.write_text("fusionaudio: {role: source, domain: sound, options: [--id-column, file name]}\n")
+    with patch("subprocess.run", return_value=SimpleNamespace(returncode=0)) as call:
+        run("prepare.py", "--corpora", corpora, "--roots", *roots[3:4])
+    assert call.call_args.args[0][-2:] == ["--id-column", "file name"]
     assert not [name for name in ("clotho", "audioset", "musan") if "-dir " in others[name].split("--corpus-dir ")[1]]

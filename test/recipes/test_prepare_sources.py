@@ -90,6 +90,22 @@ def test_musiccaps_test_clips_without_use_or_of_unknown_split_are_kept_out_of_th
     }  # fmt: skip
 
 
+# ---- AudioCaps ------------------------------------------------------------------------------------------------------
+
+
+def test_audiocaps_has_lists_of_two_versions(place):
+    header = "audiocap_id,youtube_id,start_time,caption\n"
+    for folder, caption in (("dataset", "A dog."), ("dataset2.0", "A large dog.")):
+        place.text(f"audiocaps/{folder}/train.csv", f"{header}91139,r1nicOVtvkQ,130,{caption}\n")
+        for name in ("val", "test"):
+            place.text(f"audiocaps/{folder}/{name}.csv", f"{header}97151,vfY_TJq7n_U,130,{caption}\n")
+    place.audio("audiocaps/wav/Yr1nicOVtvkQ.wav")
+    for version, caption in (("1", "A dog."), ("2", "A large dog.")):
+        place.prepare("audiocaps", "--list-version", version)
+        (cut,) = place.cuts("audiocaps_train").values()
+        assert captions(cut) == [caption]
+
+
 # ---- AudioSetCaps ---------------------------------------------------------------------------------------------------
 
 

@@ -41,13 +41,13 @@ def main() -> None:
                 raise UserError(message)
             print(f"left out: {message}", flush=True)
             continue
-        prepare(name, roots, options)
+        prepare(name, roots, known[name].options, options)
 
 
-def prepare(name: str, roots: dict[str, str], options: argparse.Namespace) -> None:
-    """Call the corpus's own script through run_once.py."""
+def prepare(name: str, roots: dict[str, str], further: tuple[str, ...], options: argparse.Namespace) -> None:
+    """Call the corpus's own script, with its further options, through run_once.py."""
     command = [f"local/prepare_{name}.py", "--corpus-dir", roots[name], "--corpora", str(options.corpora)]
-    command += ["--num-jobs", str(options.num_jobs)]
+    command += ["--num-jobs", str(options.num_jobs), *further]
     if (other := NEEDS.get(name)) in roots:
         command += [f"--{other}-dir", roots[other]]
     once = [

@@ -24,6 +24,7 @@ name, for lists and cutsets whose ids are told to be of one kind; `recognise` is
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -239,6 +240,8 @@ def jamendo(track: str, start_seconds: float | None = None, end_seconds: float |
     key = f"jam:{_number(track.removeprefix('track_'), 'Jamendo')}"
     if start_seconds is None or end_seconds is None:
         return key
+    if not 0 <= start_seconds < end_seconds < math.inf:
+        raise ValueError(f"{start_seconds} s to {end_seconds} s bound no part of a track")
     return f"{key}:{round(start_seconds * 1000)}-{round(end_seconds * 1000)}"
 
 

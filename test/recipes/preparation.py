@@ -20,6 +20,7 @@ from icefall_alp.data.captions import read_jsonl
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "egs/captionstew/ALP/local"
 CORPORA = ROOT / "egs/captionstew/ALP/conf/corpora.yaml"
+sys.path.insert(0, str(LOCAL))  # the scripts run in this process, and share modules that lie beside them
 
 
 @dataclass

@@ -2,13 +2,10 @@
 """The overlap figures, counted on excerpts whose overlaps are planted by hand, and on lists that are not there."""
 
 import json
-import sys
 
 import pytest
 
-from test.recipes.preparation import LOCAL, Workplace, run
-
-sys.path.insert(0, str(LOCAL))
+from test.recipes.preparation import Workplace, run
 
 AUDIOCAPS = "audiocap_id,youtube_id,start_time,caption\n"
 MUSICCAPS = (

@@ -7,14 +7,11 @@ damaged must not make the script fall over. One line says why a list as a whole 
 
 import json
 import random
-import sys
 
 import pytest
 
 from icefall_alp.data.captions import read_jsonl
-from test.recipes.preparation import CORPORA, LOCAL, Workplace, run
-
-sys.path.insert(0, str(LOCAL))  # scripts that share functions, run in this process
+from test.recipes.preparation import CORPORA, Workplace, run
 
 NUM_ROWS = 700  # of each list, half of them damaged
 VIDEO_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

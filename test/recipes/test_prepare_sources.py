@@ -5,14 +5,11 @@ Ids, times and layouts are the publishers'; the captions are ours. Audio is sile
 """
 
 import json
-import sys
 
 import pytest
 
 from icefall_alp.data.manifests import listed_keys
-from test.recipes.preparation import CORPORA, LOCAL, Workplace, captions, reasons, run, source
-
-sys.path.insert(0, str(LOCAL))  # the scripts run in this process, and share functions
+from test.recipes.preparation import CORPORA, Workplace, captions, reasons, run, source
 
 SEGMENTS = """# Segments csv created
 # num_ytids=4

@@ -213,7 +213,7 @@ def test_keys_of_every_namespace_are_read_back_and_differ_when_the_audio_does(ma
     if parsed.start is None and maker not in (
         "yt",
         "fs",
-    ):  # nothing of the name is lost: different names, different keys
+    ):  # nothing of the name is lost
         assert (key == other) == (first == second)
     assert parsed.overlaps(AudioKey.parse(other)) == AudioKey.parse(other).overlaps(parsed)
 

@@ -65,6 +65,10 @@ def audioset(n):
     return f'{video(n)}, {n % 500}.000, {n % 500 + 10}.000, "/m/09x0r,/m/068hy"\n', f"yt:{video(n)}:{n % 500 * 1000}"
 
 
+def audioset_strong(n):
+    return f"{video(n)}_{n % 500 * 1000}\t0.5\t2.25\t/m/09x0r\n", f"yt:{video(n)}:{n % 500 * 1000}"
+
+
 def fsd50k(n):
     return f'{n},"Bark,Animal","/m/05tny_,/m/0jbk"\n', f"fs:{n}"
 
@@ -123,6 +127,7 @@ LISTS = {
     jamendomaxcaps: ("final_caption30sec.jsonl", ""),
     paraspeechcaps: ("train_base.jsonl", ""),
     audioset: ("balanced_train_segments.csv", "# made\n"),
+    audioset_strong: ("audioset_train_strong.tsv", "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\n"),
     fsd50k: ("FSD50K.ground_truth/eval.csv", "fname,labels,mids\n"),
     vggsound: ("vggsound.csv", ""),
     voxceleb1: ("iden_split.txt", ""),
@@ -138,6 +143,8 @@ OTHERS = {  # what must lie beside the list
     audiocaps: dict.fromkeys(("val.csv", "test.csv"), "audiocap_id,youtube_id,start_time,caption\n"),
     audioset: {"eval_segments.csv": "# made\n", "class_labels_indices.csv":
                "index,mid,display_name\n0,/m/09x0r,Speech\n72,/m/068hy,Pets\n"},
+    audioset_strong: {"audioset_eval_strong.tsv": "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\n",
+                      "mid_to_display_name.tsv": "/m/09x0r\tSpeech\n"},
     fsd50k: {"FSD50K.ground_truth/dev.csv": "fname,labels,mids,split\n",
              "FSD50K.ground_truth/vocabulary.csv": "0,Animal,/m/0jbk\n1,Bark,/m/05tny_\n"},
     clothoaqa: {f"clotho_aqa_{name}.csv": "file_name,QuestionText,answer\n" for name in ("train", "val")},
@@ -161,7 +168,7 @@ ODD_VALUES = [
 def damaged_line(line, dice):
     """One of: bytes flipped, cut off, columns lost, added or odd, another delimiter, stray quotes, a megabyte."""
     raw = bytearray(line.rstrip("\n").encode())
-    delimiter = b"," if b"," in raw else b" "
+    delimiter = next(mark for mark in (b"\t", b",", b" ") if mark in raw)
     kind = dice.randrange(9)
     if kind == 0:
         for _ in range(dice.randrange(1, 6)):

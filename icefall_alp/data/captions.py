@@ -21,12 +21,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from icefall_alp.data.audio_keys import UNWRITABLE
 from icefall_alp.utils.errors import UserError
 
 DOMAINS = ("sound", "music", "speech")
+MAX_CAPTION_CHARACTERS = 10_000  # some ten times the longest that the sources have
 CutDict = dict[str, Any]
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -34,6 +36,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 @dataclass(frozen=True)
 class AudioItem:
     """A clip as a corpus lists it: what `local/prepare_*.py` yield.
+
+    ValueError, which makes the row a bad one, where the path leads out of the corpus root or the times bound nothing.
 
     Attributes:
         key: see `audio_keys`.
@@ -48,6 +52,17 @@ class AudioItem:
     split: str
     start: float = field(default=0.0, kw_only=True)
     duration: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse what no row may say."""
+        if self.path is not None:
+            path = PurePosixPath(self.path)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"the path {self.path[:80]!r} leaves the corpus folder")
+            if UNWRITABLE.search(self.path):
+                raise ValueError(f"the path {self.path[:80]!r} holds a control character or half a surrogate pair")
+        if not 0.0 <= self.start < math.inf or (self.duration is not None and not 0.0 < self.duration < math.inf):
+            raise ValueError(f"a start of {self.start} s and a duration of {self.duration} s bound no clip")
 
     def seconds_in(self, header: AudioHeader) -> float:
         """Seconds of the clip in its file, which may end first. Raises ValueError when it ends before the clip."""
@@ -117,10 +132,14 @@ class AudioHeader:
 
 
 def clean_caption(text: str) -> str:
-    """The caption on one line with single spaces. Raises ValueError when nothing is left."""
+    """The caption on one line with single spaces. Raises ValueError when nothing is left, or more than a caption."""
     caption = " ".join(text.split())
     if not caption:
         raise ValueError("empty caption")
+    if len(caption) > MAX_CAPTION_CHARACTERS:
+        raise ValueError(f"a caption of {len(caption):,} characters (at most {MAX_CAPTION_CHARACTERS:,})")
+    if found := UNWRITABLE.search(caption):
+        raise ValueError(f"the caption holds {found[0]!r}, a control character or half a surrogate pair")
     return caption
 
 

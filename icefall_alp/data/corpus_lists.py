@@ -1,33 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading the lists that corpora publish (CSV, JSON lines): good rows come through, bad ones are noted by file:line."""
+"""Reading the lists that corpora publish (CSV, TSV, JSON, JSON lines; any of them gzipped).
+
+Good rows come through, whatever stands beside them; bad ones are noted with file and line.
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
+import re
 import tempfile
-from collections import Counter
+import zlib
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from icefall_alp.utils.errors import UserError
 
-_IN_MEMORY = 1 << 24  # bytes; more goes to a file
+MAX_CAUSE_CHARACTERS = 300  # of a note: a cause may quote an id of a megabyte
+MAX_ROW_LINES = 40  # a quoted text may go on over lines; a quote still open after so many was never meant to open
+_IN_MEMORY = 1 << 24  # bytes of notes; more go to a file
 
 
 class SkipList:
-    """What was left out and why."""
+    """What was left out and why.
+
+    Attributes:
+        where: the row that is being read, for those who find later that it contradicts an earlier one.
+    """
 
     def __init__(self) -> None:
+        self.where = ""
         self._counts: Counter[str] = Counter()
-        # millions of clips may be missing
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8")  # noqa: SIM115
+        # Millions of clips may be missing. Half a surrogate pair, which a bad row may hold, becomes its escape in JSON.
+        self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115
+            _IN_MEMORY, "w+", encoding="utf-8", errors="backslashreplace"
+        )
 
     def add(self, reason: str, cause: str, **details: str) -> None:
         """Note one thing that was left out."""
+        if len(cause) > MAX_CAUSE_CHARACTERS:
+            cause = f"{cause[:MAX_CAUSE_CHARACTERS]}..."
         self._counts[reason] += 1
         self._file.seek(0, os.SEEK_END)
         self._file.write(json.dumps({"reason": reason, "cause": cause, **details}, ensure_ascii=False) + "\n")
@@ -39,7 +57,7 @@ class SkipList:
 
     @property
     def entries(self) -> list[dict[str, str]]:
-        """Every entry: reason, cause and details."""
+        """A dictionary for each thing: reason, cause, where (file:line) and other details."""
         return [json.loads(line) for line in self.lines()]
 
     @contextmanager
@@ -49,10 +67,13 @@ class SkipList:
         Give `key` and `split` in `details` as soon as they are known: a benchmark's clip is kept out of the sources
         even if the rest of its row is useless.
         """
+        outer, self.where = self.where, where
         try:
             yield
         except ValueError as error:
             self.add("bad_row", str(error), where=where, **details)
+        finally:
+            self.where = outer
 
     def counts(self) -> dict[str, int]:
         """How many entries each reason has."""
@@ -71,6 +92,42 @@ def existing_lists(paths: Iterable[Path], skipped: SkipList) -> list[Path]:
     return found
 
 
+def _lines(path: Path, skipped: SkipList) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines; what a damaged gzip file still gives comes through, and the damage is noted."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; see the layout in --help")
+    number = 0
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        try:
+            for raw in stream:
+                number += 1
+                yield number, raw
+        except (EOFError, OSError, zlib.error) as error:
+            cause = f"the file ends too early or is damaged from here on ({error}); download it again"
+            skipped.add("bad_row", cause, where=f"{path.name}:{number + 1}")
+
+
+# ---- CSV and TSV ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    encoding: str
+    delimiter: str
+    begins_row: re.Pattern[bytes] | None
+
+    def fields(self, record: bytes) -> list[str]:
+        try:
+            text = record.decode(self.encoding).removeprefix("\ufeff").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"not {self.encoding.upper()}: byte {error.start + 1} of the line") from error
+        try:
+            return next(csv.reader([text], delimiter=self.delimiter, skipinitialspace=True, strict=True), [])
+        except csv.Error as error:
+            name = {",": "comma", "\t": "TAB"}.get(self.delimiter, repr(self.delimiter))
+            raise ValueError(f"not {name}-separated: {error}") from error
+
+
 def csv_rows(
     path: Path,
     columns: tuple[str, ...],
@@ -78,67 +135,130 @@ def csv_rows(
     encoding: str = "utf-8",
     has_header: bool = True,
     delimiter: str = ",",
+    begins_row: str | None = None,
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Read a comma- or TAB-separated list one line at a time, so that a damaged line spoils no other.
+    """Read a list with separators row by row, so that a damaged row spoils no other.
+
+    With `begins_row` a quoted field may go on over lines. Where lines joined like that make no row, only the first of
+    them is bad, and the next is read as a row of its own.
 
     Args:
         path: the list.
         columns: names that must be in the header; without a header the names of all columns in order, and lines
             that begin with `#` are comments.
-        skipped: takes lines with a wrong number of columns, open quotes or bytes that are not `encoding`.
+        skipped: takes rows with a wrong number of columns, open quotes or bytes that are not `encoding`.
         encoding: of the file.
         has_header: whether the first line names the columns.
-        delimiter: between columns.
+        delimiter: what stands between fields.
+        begins_row: regular expression of how every row begins, for a list with line breaks in its texts. A stray quote
+            can then not swallow the next row; without it a row is a line.
 
     Yields:
-        `file:line` and the row by column name.
+        `file:line` of the row's first line and the row by column name.
 
     Raises:
         UserError: no such file, or a column that is not there.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; see the layout in --help")
+    dialect = _Dialect(encoding, delimiter, re.compile(begins_row.encode()) if begins_row else None)
     names: list[str] | None = None if has_header else list(columns)
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            where = f"{path.name}:{number}"
-            with skipped.bad_row(where):
-                fields = _split_line(raw, encoding, delimiter)
-                if names is None:
-                    names = fields
-                    if absent := [name for name in columns if name not in names]:
-                        raise UserError(f"{where}: no column {', '.join(absent)} in the header {','.join(names)}")
-                elif fields and (has_header or not fields[0].startswith("#")):
-                    if len(fields) != len(names):
-                        raise ValueError(f"{len(fields)} columns instead of {len(names)}")
+    for number, fields in _records(_lines(path, skipped), dialect, names):
+        where = f"{path.name}:{number}"
+        if isinstance(fields, ValueError):
+            skipped.add("bad_row", str(fields), where=where)
+        elif names is None:
+            names = fields
+            if absent := [name for name in columns if name not in names]:
+                shown = ",".join(names)[:MAX_CAUSE_CHARACTERS]
+                raise UserError(f"{where}: no column {', '.join(absent[:3])} in the header {shown}")
+        elif fields and (has_header or not fields[0].startswith("#")):
+            if len(fields) != len(names):
+                skipped.add("bad_row", f"{len(fields)} columns instead of {len(names)}", where=where)
+            else:
+                with skipped.bad_row(where):
                     yield where, dict(zip(names, fields, strict=True))
 
 
-def _split_line(raw: bytes, encoding: str, delimiter: str) -> list[str]:
-    try:
-        line = raw.decode(encoding).removeprefix("\ufeff").rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not {encoding.upper()}: byte {error.start + 1} of the line") from error
-    try:
-        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True), [])
-    except csv.Error as error:
-        name = {"\t": "TAB"}.get(delimiter, "comma")
-        raise ValueError(f"not {name}-separated: {error}") from error
+def _records(
+    lines: Iterator[tuple[int, bytes]], dialect: _Dialect, names: list[str] | None
+) -> Iterator[tuple[int, list[str] | ValueError]]:
+    """Number of the first line of each record and its fields, or what is wrong with that line."""
+    waiting: deque[tuple[int, bytes]] = deque()
+    width = len(names) if names else 0
+    while (first := waiting.popleft() if waiting else next(lines, None)) is not None:
+        number, record = first
+        joined: list[tuple[int, bytes]] = []
+        while dialect.begins_row and record.count(b'"') % 2 and len(joined) < MAX_ROW_LINES:
+            line = waiting.popleft() if waiting else next(lines, None)
+            if line is None:
+                break
+            if dialect.begins_row.match(line[1]):
+                waiting.appendleft(line)
+                break
+            joined.append(line)
+            record += line[1]
+        try:
+            fields = dialect.fields(record)
+            width = width or len(fields)  # of the header
+            if joined and len(fields) != width:
+                raise ValueError
+        except ValueError as error:
+            waiting.extendleft(reversed(joined))
+            yield number, ValueError("a quote is opened and not closed") if joined else error
+        else:
+            yield number, fields
+
+
+# ---- JSON -----------------------------------------------------------------------------------------------------------
 
 
 def jsonl_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read one JSON object per line; yields `file:line` and the object, other lines go to `skipped`."""
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            where = f"{path.name}:{number}"
-            with skipped.bad_row(where):
-                try:
-                    row = json.loads(raw)
-                except ValueError as error:
-                    raise ValueError("not JSON in UTF-8") from error
-                if not isinstance(row, dict):
-                    raise ValueError("not a JSON object")
-                yield where, row
+    for number, raw in _lines(path, skipped):
+        where = f"{path.name}:{number}"
+        with skipped.bad_row(where):
+            yield where, json_object(read_json(raw))
+
+
+def json_rows(
+    path: Path, skipped: SkipList, member: str | None = None, required: bool = True
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file that is one JSON list, or an object with the list as its `member`; yields `file: [number]` and row.
+
+    Raises:
+        UserError: the file is no such list, whose good part nobody can tell; if it is not `required`, it is noted.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; see the layout in --help")
+    rows: list[Any] = []
+    try:
+        content = read_json(path.read_bytes())
+        found = json_object(content).get(member) if member else content
+        if not isinstance(found, list):
+            raise ValueError(f"not a JSON list{f' {member}' if member else ''} of rows")
+        rows = found
+    except ValueError as error:
+        if required:
+            raise UserError(f"{path}: {error}; download it again") from error
+        skipped.add("bad_row", str(error), where=path.name)
+    for number, row in enumerate(rows):
+        where = f"{path.name}: {member or ''}[{number}]"
+        with skipped.bad_row(where):
+            yield where, json_object(row)
+
+
+def read_json(raw: bytes) -> Any:
+    """The value that the bytes hold. Raises ValueError when they hold none."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("not JSON in UTF-8") from error
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """The value itself. Raises ValueError when it is no JSON object."""
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
 
 
 def text_field(row: dict[str, Any], name: str) -> str:
@@ -147,3 +267,17 @@ def text_field(row: dict[str, Any], name: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} is {'absent' if value is None else repr(value)[:40]} instead of a text")
     return value
+
+
+def duration_field(row: dict[str, Any], name: str = "duration") -> float | None:
+    """Seconds that a JSON row gives; None without the field. Raises ValueError when they are no duration."""
+    value = row.get(name)
+    if value is None:
+        return None
+    try:
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = -1.0
+    if not 0.0 < seconds < float("inf"):
+        raise ValueError(f"{name} is {repr(value)[:40]} instead of seconds")
+    return seconds

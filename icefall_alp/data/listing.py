@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a corpus's lists, in the order they come, to one item for each key and split, sorted by key,
-in bounded memory.
+"""The rows of a corpus's lists, in the order they come, to one item for each key, sorted by key, in bounded
+memory.
 
 Rows are sorted in pieces that go to an unnamed file each, which are then merged as they are read: a corpus of six
 million captions needs no more memory than one of a quarter of a million.
@@ -14,7 +14,6 @@ import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,69 +29,83 @@ from icefall_alp.data.captions import (
 from icefall_alp.data.corpus_lists import SkipList
 
 PIECE = 250_000  # rows
+SPLITS = ("train", "valid", "test")
+Row = tuple[AudioItem, str]  # and the place in its list: file:line
 _CLASSES = {cls.__name__: cls for cls in (AudioItem, CaptionedAudio, LabelledAudio, EventAudio, QuestionedAudio)}
 
 
 def joined_items(
     items: Iterable[AudioItem], skipped: SkipList, folder: Path, piece: int = PIECE
 ) -> Iterator[AudioItem]:
-    """Items with the captions of equal keys joined, by key and then split; what contradicts the first row is noted.
+    """One item per key, sorted by key; rows that contradict an earlier one are noted in `skipped`.
+
+    Captions of one key and file are joined. Of two files or two contents with one key the first counts, of two splits
+    the one that is held out: training on a test clip would be worse than training on a clip less.
 
     Args:
-        items: as listed.
-        skipped: takes rows whose key was there before with another file, or with other labels or questions.
+        items: as listed; `skipped.where` is their row while they are.
+        skipped: takes notes.
         folder: where files without a name may lie for a while.
         piece: rows that are sorted in memory.
     """
-    for _, rows in itertools.groupby(_sorted(items, folder, piece), key=lambda item: item.key):
-        by_split: dict[str, list[AudioItem]] = {}
-        for item in rows:
-            by_split.setdefault(item.split, []).append(item)
-        for _, listed in sorted(by_split.items()):
-            yield _join(listed, skipped)
+    rows = ((item, skipped.where) for item in items)
+    for _, listed in itertools.groupby(_sorted(rows, folder, piece), key=_key):
+        known, _ = next(listed)
+        for item, where in listed:  # noqa: B031 -- each group is used up before the next
+            known = _join(known, item, where, skipped)
+        yield known
 
 
-def _join(items: list[AudioItem], skipped: SkipList) -> AudioItem:
-    """One item of those with one key and split; the first counts."""
-    first, *others = items
-    texts = list(first.captions) if isinstance(first, CaptionedAudio) else []
-    for item in others:
-        details = {"key": item.key, "split": item.split}
-        if item.path != first.path:
-            skipped.add("duplicate", "another file has the same key", **details, path=item.path)
-        elif isinstance(first, CaptionedAudio) and isinstance(item, CaptionedAudio):
-            texts += item.captions
-        elif item != first:
-            skipped.add("duplicate", "the key was listed before, with other content", **details)
-    return replace(first, captions=tuple(texts)) if isinstance(first, CaptionedAudio) and others else first
+def _join(known: AudioItem, item: AudioItem, where: str, skipped: SkipList) -> AudioItem:
+    """What is known of a key after a further row."""
+    details = {"key": item.key, **({"where": where} if where else {})}
+    if item.split != known.split:
+        kept, lost = sorted((item, known), key=lambda clip: SPLITS.index(clip.split), reverse=True)
+        cause = f"the key is in the splits {lost.split} and {kept.split}; it stays in {kept.split} alone"
+        skipped.add("contradiction", cause, split=lost.split, **details)
+        return kept
+    if item.path != known.path:
+        path = {} if item.path is None else {"path": item.path}
+        skipped.add("duplicate", "another file has the same key", split=item.split, **details, **path)
+    elif isinstance(known, CaptionedAudio) and isinstance(item, CaptionedAudio):
+        return replace(known, captions=known.captions + item.captions)
+    elif known == item:
+        skipped.add("duplicate", "the row was there before", split=item.split, **details)
+    else:
+        cause = "the key was listed before, with other content"
+        skipped.add("contradiction", cause, split=item.split, **details)
+    return known
 
 
-def _sorted(items: Iterable[AudioItem], folder: Path, piece: int) -> Iterator[AudioItem]:
-    """Items by key, those of equal keys in the order in which they came."""
-    by_key = attrgetter("key")
-    items, files = iter(items), []
+def _key(row: Row) -> str:
+    return row[0].key
+
+
+def _sorted(rows: Iterable[Row], folder: Path, piece: int) -> Iterator[Row]:
+    """Rows by key, those of equal keys in the order in which they came."""
+    rows, files = iter(rows), []
     while True:
-        rows = sorted(itertools.islice(items, piece), key=by_key)
-        if len(rows) < piece:
+        part = sorted(itertools.islice(rows, piece), key=_key)
+        if len(part) < piece:
             break
-        files.append(_write(rows, folder))
-    yield from heapq.merge(*map(_read, files), rows, key=by_key)
+        files.append(_write(part, folder))
+    yield from heapq.merge(*map(_read, files), part, key=_key)
 
 
-def _write(rows: list[AudioItem], folder: Path) -> IO[str]:
+def _write(rows: list[Row], folder: Path) -> IO[str]:
     folder.mkdir(parents=True, exist_ok=True)
     file = tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)  # noqa: SIM115 -- it has no name to leave behind
-    for item in rows:
-        file.write(json.dumps([type(item).__name__, vars(item)], default=vars) + "\n")
+    for item, where in rows:
+        file.write(json.dumps([type(item).__name__, vars(item), where], default=vars) + "\n")
     file.seek(0)
     return file
 
 
-def _read(file: IO[str]) -> Iterator[AudioItem]:
+def _read(file: IO[str]) -> Iterator[Row]:
     with file:
         for line in file:
-            name, values = json.loads(line)
-            yield _CLASSES[name](**{field: _frozen(value) for field, value in values.items()})
+            name, values, where = json.loads(line)
+            yield _CLASSES[name](**{field: _frozen(value) for field, value in values.items()}), where
 
 
 def _frozen(value: Any) -> Any:

@@ -7,7 +7,8 @@ of what was skipped are written, in memory that does not grow with the corpus:
 
     <corpus>_<split>_cuts.jsonl.gz   one cut per clip, sorted by key
     <corpus>_report.json             root folder, counts per split, counts per reason
-    <corpus>_skipped.jsonl           reason (missing, unreadable, bad_row, duplicate, no_list, ...), cause, key or place
+    <corpus>_skipped.jsonl           reason (missing, unreadable, bad_row, duplicate, contradiction, ...), cause
+                                     and key or place; here is the id of every clip that is listed and missing
     <corpus>_classes.txt             label names in index order, where the corpus has a class list
 """
 
@@ -41,11 +42,10 @@ from icefall_alp.data.captions import (
     read_jsonl,
 )
 from icefall_alp.data.corpus_lists import SkipList
-from icefall_alp.data.listing import joined_items
+from icefall_alp.data.listing import SPLITS, joined_items
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError
 
-SPLITS = ("train", "valid", "test")
 _CHUNK = 4096  # headers read ahead
 
 
@@ -68,6 +68,7 @@ class CorpusRow:
     audio: SplitCounts = field(default_factory=SplitCounts)  # what the publishers count
     captions: SplitCounts = field(default_factory=SplitCounts)
     evaluated: tuple[str, ...] = ()  # splits whose audio no source may hold
+    options: tuple[str, ...] = ()  # further words for its preparation script
 
     def __post_init__(self) -> None:
         """Refuse what no stage would understand."""
@@ -210,8 +211,6 @@ def _read_headers(
     def read(item: AudioItem) -> AudioHeader | str:
         if item.path is None:
             return ""
-        if item.path.startswith("/") or ".." in item.path.split("/"):
-            return "the path leaves the corpus folder"
         try:
             header = scan.header(item.path) if scan else read_header(root / item.path)
             item.seconds_in(header)

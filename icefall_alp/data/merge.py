@@ -7,7 +7,7 @@ when it may share audio with a clip of an evaluated split (`AudioKey.overlaps`),
 in strict mode also when it comes from the same video or sound. What leaves is written down with its reason:
 
     too_long            longer than the limit
-    leak                collides with the evaluated clip `collides_with` of `benchmark`
+    leak                collides with the evaluated clip `collides_with` of `benchmark`, and maybe with further ones
     duplicate_caption   the same text as a caption of the corpus `collides_with` on this audio; the clip stays
 """
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 
 from icefall_alp.data.audio_keys import AudioKey
 from icefall_alp.data.captions import CutDict, captions_of, jsonl_writer, read_jsonl
+from icefall_alp.data.leaks import LeakFilter
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import stable_seed
 
@@ -47,43 +47,19 @@ class SourceCounts:
 
 @dataclass
 class MergeSummary:
-    """Counts of a merge; `train` and `valid` hold audio, captions and hours."""
+    """Counts of a merge; `train` and `valid` hold audio, captions and hours.
+
+    `leaks` has for each source how many of its clips collide with each benchmark; one may collide with several.
+    """
 
     sources: dict[str, SourceCounts] = field(default_factory=dict)
+    leaks: dict[str, dict[str, int]] = field(default_factory=dict)
     train: dict[str, float] = field(default_factory=lambda: {"audio": 0, "captions": 0, "hours": 0.0})
     valid: dict[str, float] = field(default_factory=lambda: {"audio": 0, "captions": 0, "hours": 0.0})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
-
-
-class LeakFilter:
-    """Finds the evaluated clip that a clip collides with.
-
-    Args:
-        evaluated: keys of every evaluated split, by its name (`audiocaps_test`).
-        strict: collide by the whole video or sound, whatever the time.
-    """
-
-    def __init__(self, evaluated: dict[str, Iterable[str]], strict: bool = False) -> None:
-        self._strict = strict
-        self._clips: dict[str, list[tuple[AudioKey, str, str]]] = defaultdict(list)
-        for benchmark, keys in evaluated.items():
-            for key in keys:
-                clip = AudioKey.parse(key)
-                self._clips[self._place(clip)].append((clip, key, benchmark))
-
-    def collision(self, key: str) -> tuple[str, str] | None:
-        """Key and benchmark of an evaluated clip that may hold audio of `key`; None if there is none."""
-        clip = AudioKey.parse(key)
-        for other, other_key, benchmark in self._clips.get(self._place(clip), ()):
-            if self._strict or clip.overlaps(other):
-                return other_key, benchmark
-        return None
-
-    def _place(self, clip: AudioKey) -> str:
-        return clip.origin if self._strict else clip.source
 
 
 def merge_sources(
@@ -108,7 +84,7 @@ def merge_sources(
     Raises:
         UserError: a cutset is missing, damaged or not sorted.
     """
-    summary = MergeSummary({corpus: SourceCounts() for corpus in sources})
+    summary = MergeSummary({corpus: SourceCounts() for corpus in sources}, {corpus: {} for corpus in sources})
     with (
         jsonl_writer(output_dir / "captionstew_train_cuts.jsonl.gz") as write_train,
         jsonl_writer(output_dir / "captionstew_valid_cuts.jsonl.gz") as write_valid,
@@ -157,9 +133,12 @@ def _filter(
         if cut["duration"] > max_seconds:
             counts.too_long += 1
             remove({**removed, "reason": "too_long", "collides_with": None, "seconds": cut["duration"]})
-        elif collision := leaks.collision(cut["id"]):
+        elif collisions := leaks.collisions(cut["id"]):
             counts.leak += 1
-            remove({**removed, "reason": "leak", "collides_with": collision[0], "benchmark": collision[1]})
+            for name in collisions:
+                summary.leaks[corpus][name] = summary.leaks[corpus].get(name, 0) + 1
+            benchmark, other = next(iter(collisions.items()))
+            remove({**removed, "reason": "leak", "collides_with": other, "benchmark": benchmark})
         else:
             kept.append((corpus, cut))
     return kept

@@ -102,6 +102,9 @@ def test_other_namespaces():
         (audio_keys.voxceleb, "dev/aac/id00012/tooshort/00001.m4a"),
         (audio_keys.voxceleb, "dev/aac/speaker/21Uxsk56VDQ/00001.m4a"),
         (audio_keys.ears, "alone.wav"),
+        (lambda end: audio_keys.jamendo("1176956", 30.0, end), 30.0),
+        (lambda end: audio_keys.jamendo("1176956", 30.0, end), float("nan")),
+        (lambda name: audio_keys.meld("test", name), "dia9.wav"),
         (audio_keys.youtube_id, "short"),
         (lambda start: audio_keys.youtube("__p-iA312kg", start), "nan"),
         (lambda start: audio_keys.youtube("__p-iA312kg", start), "inf"),
@@ -163,3 +166,86 @@ def test_corpora_whose_file_names_are_their_ids():
     ):
         with pytest.raises(ValueError):
             wrong()
+
+
+# ---- every namespace ------------------------------------------------------------------------------------------------
+
+names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/"), min_size=1)
+words = names.filter(lambda name: name.strip(". ") and len(name) < 200)
+numbers = st.integers(0, 10**12)
+MAKERS = {  # key maker, strategy of its arguments
+    "yt": (audio_keys.youtube, st.tuples(videos, st.one_of(st.none(), st.floats(0, 10**6)))),
+    "fs": (lambda n, a, b: audio_keys.freesound(str(n), f"[{a}, {b}]"), st.tuples(numbers, numbers, numbers)),
+    "fs take": (lambda n, take: audio_keys.esc50(str(n), take), st.tuples(numbers, st.sampled_from("ABCDEFGH"))),
+    "clotho": (audio_keys.clotho, st.tuples(st.sampled_from(["train", "aqa"]), words)),
+    "bbc": (audio_keys.bbc, st.tuples(words)),
+    "sb": (audio_keys.soundbible, st.tuples(numbers.map(str))),
+    "vox": (lambda s, v, u: audio_keys.voxceleb(f"id{s:05d}/{v}/{u:05d}.m4a"),
+            st.tuples(st.integers(0, 99999), videos, st.integers(0, 99999))),
+    "expresso": (lambda w: audio_keys.expresso(f"audio_48khz/{w}.wav"), st.tuples(words)),
+    "emilia": (lambda w: audio_keys.emilia(f"EN/mp3/{w}.mp3"), st.tuples(words)),
+    "ears": (lambda n, w: audio_keys.ears(f"p{n:03d}/{w}.wav"), st.tuples(st.integers(1, 107), words)),
+    "jam": (lambda n, a, b: audio_keys.jamendo(f"track_{n:07d}", a, a + b),
+            st.tuples(numbers, st.integers(0, 10**5), st.integers(1, 600))),
+    "crema": (lambda w: audio_keys.crema(f"AudioWAV/{w}.wav"), st.tuples(words)),
+    "ravdess": (lambda w: audio_keys.ravdess(f"Actor_01/{w}.wav"), st.tuples(words)),
+    "iemocap": (lambda w: audio_keys.iemocap(f"Session1/{w}.wav"), st.tuples(words)),
+    "cv": (lambda w: audio_keys.commonvoice(f"clips/{w}.mp3"), st.tuples(words)),
+    "meld": (lambda d, u: audio_keys.meld("test", f"dia{d}_utt{u}.mp4"), st.tuples(numbers, numbers)),
+    "nsynth": (audio_keys.nsynth, st.tuples(words)),
+    "musan": (lambda w: audio_keys.musan(f"noise/free-sound/{w}.wav"), st.tuples(words)),
+    "mtat": (audio_keys.magnatagatune, st.tuples(numbers.map(str))),
+    "musicqa": (lambda w: audio_keys.musicqa(f"audios/{w}.wav"), st.tuples(words)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@given(st.data())
+def test_keys_of_every_namespace_are_read_back_and_differ_when_the_audio_does(maker, data):
+    make, arguments = MAKERS[maker]
+    first, second = data.draw(arguments), data.draw(arguments)
+    key, other = make(*first), make(*second)
+    parsed = AudioKey.parse(key)
+    assert parsed.namespace == maker.split()[0] and parsed.namespace in audio_keys.NAMESPACES
+    assert parsed.source.startswith(f"{parsed.namespace}:") and parsed.overlaps(parsed)
+    assert audio_keys.parsed(key) == key and audio_keys.recognise(key) == key
+    key.encode()
+    if parsed.start is None and maker not in (
+        "yt",
+        "fs",
+    ):  # nothing of the name is lost
+        assert (key == other) == (first == second)
+    assert parsed.overlaps(AudioKey.parse(other)) == AudioKey.parse(other).overlaps(parsed)
+
+
+@given(videos, st.integers(0, 99999), st.integers(1, 10))
+def test_a_promised_form_of_youtube_ids_is_kept_to(video, start, seconds):
+    clip = audio_keys.youtube_clip
+    assert clip(f"Y{video}", "Y<id>") == (video, None) and clip(video, "<id>") == (video, None)
+    assert clip(f"{video}_{start:06d}", "<id>_<start>") == (video, f"{start}.000")
+    assert clip(f"{video}_{start}_{seconds}", "<id>_<start>_<seconds>") == (video, f"{start}.000")
+    assert clip(f"{video}_{start}.5_{start + 10}.5", "<id>_<start>_<end>") == (video, f"{start}.500")
+    assert clip(f"{video}_{start * 1000}", "<id>_<ms>") == (video, f"{start}.000")
+    for wrong, form in (
+        (f"Y{video[1:]}", "Y<id>"), (video[1:], "<id>"), (f"{video}x_30", "<id>_<start>"), (video, "<id>_<start>"),
+        (f"{video}_{start}_{start + 11}", "<id>_<start>_<end>"), (f"{video}_{start}_{start}", "<id>_<start>_<end>"),
+        (f"{video}_{start}_11", "<id>_<start>_<seconds>"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError):
+            clip(wrong, form)
+
+
+def test_what_tells_no_namespace_is_not_guessed():
+    assert audio_keys.recognise("100032-3-0-0.wav") == "fs:100032"
+    assert audio_keys.recognise("audio/1-100038-A-14.wav") == "fs:100038/A"
+    assert audio_keys.recognise("id00012-21Uxsk56VDQ-00001") == "vox:id00012/21Uxsk56VDQ/00001"
+    assert audio_keys.recognise("Chat/music_QA_musiccaps/-BHPu-dPmWQ.wav") == "yt:-BHPu-dPmWQ:as"
+    for name in ("180913", "180913.flac", "track_0000214", "some recording.wav", ""):
+        with pytest.raises(ValueError, match="tells no namespace"):
+            audio_keys.recognise(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a\nb", "a\0b", "\ud83d", " "])
+def test_an_id_that_cannot_be_a_file_name_is_refused(name):
+    with pytest.raises(ValueError):
+        audio_keys.bbc(name)

@@ -110,6 +110,28 @@ def test_captions_lose_their_line_breaks_only():
         clean_caption(" \t\n")
 
 
+def test_what_is_no_caption_is_refused():
+    assert clean_caption("\u201cWoof\u201d, says the dog \U0001f415.")  # quotes and pictures are text
+    with pytest.raises(ValueError, match=r"1,048,576 characters \(at most 10,000\)"):
+        clean_caption("a" * (1 << 20))
+    for text in ("a dog\0", "half a dog \ud83d", "\x1b[2J"):
+        with pytest.raises(ValueError, match="control character or half a surrogate"):
+            clean_caption(text)
+
+
+@pytest.mark.parametrize("path", ["../a.wav", "/a.wav", "a/../../b.wav", "a\0.wav", "a\udc80.wav"])
+def test_a_path_that_leaves_the_corpus_or_cannot_be_written_down_makes_no_clip(path):
+    with pytest.raises(ValueError, match="the path"):
+        CaptionedAudio("fs:1", path, "train", ("A dog.",))
+    assert CaptionedAudio("fs:1", "a..b/...wav", "train", ("A dog.",)).path
+
+
+@pytest.mark.parametrize(("start", "duration"), [(-1.0, 1.0), (float("nan"), 1.0), (0.0, 0.0), (0.0, float("inf"))])
+def test_times_that_bound_nothing_make_no_clip(start, duration):
+    with pytest.raises(ValueError, match="bound no clip"):
+        CaptionedAudio("fs:1", "a.wav", "train", ("A dog.",), start=start, duration=duration)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [

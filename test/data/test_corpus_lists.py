@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Good rows of a list come through, every bad one is noted with file and line and spoils no other."""
 
+import gzip
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists, jsonl_rows, text_field
+from icefall_alp.data.corpus_lists import (
+    SkipList,
+    csv_rows,
+    duration_field,
+    existing_lists,
+    json_rows,
+    jsonl_rows,
+    text_field,
+)
 from icefall_alp.utils.errors import UserError
 
 COLUMNS = ("id", "text")
@@ -47,9 +57,73 @@ def test_a_wrong_header_is_an_error(tmp_path):
         list(csv_rows(tmp_path / "absent.csv", COLUMNS, SkipList()))
 
 
-@given(st.binary(max_size=300))
-def test_no_bytes_end_in_a_traceback(tmp_path_factory, content):
-    rows, bad = read(tmp_path_factory.mktemp("list") / "list.csv", b"id,text\n" + content)
+LINES = (
+    b'id,text\n1,"one\n\ntwo, ""three"""\n2,"open\n3,three\n4,"four\nand\nmore"\n'
+    b'5,"open\nand on\n6,six\n7,clo"sed\n8,"never closed\n'
+)
+
+
+def test_a_text_goes_on_over_lines_and_a_stray_quote_swallows_no_row(tmp_path):
+    rows, bad = read(tmp_path / "list.csv", LINES, begins_row="[0-9],")
+    assert [(where, row["text"]) for where, row in rows] == [
+        ("list.csv:2", 'one\n\ntwo, "three"'), ("list.csv:6", "three"), ("list.csv:7", "four\nand\nmore"),
+        ("list.csv:12", "six"), ("list.csv:13", 'clo"sed'),
+    ]  # fmt: skip
+    assert [where for where, _ in bad] == [f"list.csv:{line}" for line in (5, 10, 11, 14)]
+    assert "a quote is opened and not closed" in dict(bad)["list.csv:10"]
+    rows, _ = read(tmp_path / "list.csv", LINES)  # without being told how a row begins, a row is a line
+    assert [row["text"] for _, row in rows] == ["three", "six", 'clo"sed']
+
+
+def test_other_delimiters(tmp_path):
+    rows, bad = read(tmp_path / "list.tsv", b'"id"\t"text"\n1\t"a, b"\n2,c\n', delimiter="\t")
+    assert rows == [("list.tsv:2", {"id": "1", "text": "a, b"})] and bad == [("list.tsv:3", "1 columns instead of 2")]
+
+
+def test_a_truncated_gzip_file_gives_the_rows_before_its_end(tmp_path):
+    whole = b"".join(b'{"id": "%d"}\n' % number for number in range(20_000))
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(whole)[:-5000])
+    skipped = SkipList()
+    ids = [row["id"] for _, row in jsonl_rows(path, skipped)]
+    assert 1000 < len(ids) < 20_000 and ids == [str(number) for number in range(len(ids))]
+    (entry,) = skipped.entries
+    assert entry["where"] == f"rows.jsonl.gz:{len(ids) + 1}" and "ends too early" in entry["cause"]
+    path.write_bytes(b"no gzip")
+    assert not list(jsonl_rows(path, skipped)) and skipped.entries[1]["where"] == "rows.jsonl.gz:1"
+
+
+def test_json_lists(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('{"data": [{"id": "a"}, 3, {"id": "b"}]}')
+    skipped = SkipList()
+    rows = list(json_rows(path, skipped, member="data"))
+    assert rows == [("rows.json: data[0]", {"id": "a"}), ("rows.json: data[2]", {"id": "b"})]
+    assert skipped.entries[0]["where"] == "rows.json: data[1]"
+    for content, member in (("[{", None), ('{"data": 3}', "data"), ("{}", None), ("[" * 100_000, None)):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"rows\.json: not .*; download it again"):
+            list(json_rows(path, skipped, member))
+        assert not list(json_rows(path, SkipList(), member, required=False))
+
+
+def test_a_note_quotes_no_megabyte():
+    skipped = SkipList()
+    skipped.add("bad_row", "x" * (1 << 20))
+    assert len(skipped.entries[0]["cause"]) < 400
+
+
+@pytest.mark.parametrize("value", [-1, 0, float("nan"), float("inf"), "soon", [], True, 10**400])
+def test_a_duration_is_a_positive_number(value):
+    assert duration_field({"duration": "9.5"}) == 9.5 and duration_field({}) is None
+    with pytest.raises(ValueError, match="duration is"):
+        duration_field({"duration": value})
+
+
+@given(st.binary(max_size=300), st.sampled_from([None, "[0-9a-f]"]))
+def test_no_bytes_end_in_a_traceback(tmp_path_factory, content, begins_row):
+    path = tmp_path_factory.mktemp("list") / "list.csv"
+    rows, bad = read(path, b"id,text\n" + content, begins_row=begins_row)
     num_lines = sum(1 for line in content.split(b"\n") if line.strip(b"\r"))
     assert len(rows) + len(bad) <= num_lines
 

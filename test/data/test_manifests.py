@@ -10,6 +10,7 @@ import soundfile
 
 from icefall_alp.data.captions import CaptionedAudio, LabelledAudio, captions_of, read_jsonl
 from icefall_alp.data.corpus_lists import SkipList
+from icefall_alp.data.listing import joined_items
 from icefall_alp.data.manifests import (
     corpus_roots,
     listed_keys,
@@ -47,14 +48,12 @@ def toy_items():
         CaptionedAudio("fs:3", "zero.wav", "train", ("Nothing.",)),
         CaptionedAudio("fs:4", "text.wav", "train", ("Letters.",)),
         CaptionedAudio("fs:5", None, "test", ("Gone.",)),
-        CaptionedAudio("fs:6", "../outside.wav", "train", ("Elsewhere.",)),
     ]
 
 
 def fill(root):
     write_wav(root / "a.wav")
     write_wav(root / "b.wav", seconds=1.0, channels=2)
-    write_wav(root.parent / "outside.wav")
     (root / "zero.wav").touch()
     (root / "text.wav").write_text("this is no audio")
 
@@ -73,11 +72,11 @@ def test_cuts_report_and_what_was_left_out(args, capsys):
     assert report["expected"]["audio"] == {"train": 4, "valid": 0, "test": 1}
     assert (report["found"]["train"]["audio"], report["found"]["train"]["captions"]) == (2, 3)
     assert report["found"]["train"]["hours"] == pytest.approx(1.5 / 3600)
-    assert (report["missing"], report["unreadable"], report["bad_row"]) == (1, 3, 0)
+    assert (report["missing"], report["unreadable"], report["bad_row"]) == (1, 2, 0)
     skipped = [json.loads(line) for line in (args.manifests_dir / "toy_skipped.jsonl").read_text().splitlines()]
     causes = {entry["key"]: entry["cause"] for entry in skipped}
     assert causes["fs:3"] == "empty file" and causes["fs:5"] == "no such file"
-    assert "leaves the corpus" in causes["fs:6"] and causes["fs:4"]
+    assert causes["fs:4"]
     assert not any(str(args.corpus_dir) in cause for cause in causes.values())
     assert "toy train: 2 clips of 4 (50.0%), 3 captions" in capsys.readouterr().out
 
@@ -99,14 +98,34 @@ def test_a_second_run_writes_the_same_bytes(args):
     assert (args.manifests_dir / "toy_train_cuts.jsonl.gz").read_bytes() == first
 
 
-def test_two_rows_with_one_key_and_other_labels_are_a_duplicate(args):
+def rows_of(skipped, *items):
+    """Items as a script yields them: while it is at a row of its list."""
+    for number, item in enumerate(items, start=1):
+        with skipped.bad_row(f"list.csv:{number}"):
+            yield item
+
+
+def test_two_rows_with_one_key_and_other_labels_contradict_each_other(args):
     write_wav(args.corpus_dir / "a.wav")
     skipped = SkipList()
     items = [LabelledAudio("fs:1", "a.wav", "train", (label,)) for label in ("Dog", "Dog", "Cat")]
-    write_manifests("toy", items, skipped, args)
+    write_manifests("toy", rows_of(skipped, *items), skipped, args)
     (cut,) = read_jsonl(args.manifests_dir / "toy_train_cuts.jsonl.gz")
     assert cut["supervisions"][0]["custom"]["labels"] == ["Dog"]
-    assert skipped.counts() == {"duplicate": 1}
+    noted = [(entry["reason"], entry["where"], entry["key"]) for entry in skipped.entries]
+    assert noted == [("duplicate", "list.csv:2", "fs:1"), ("contradiction", "list.csv:3", "fs:1")]
+
+
+@pytest.mark.parametrize("piece", [1, 100])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_clip_of_two_splits_stays_in_the_one_that_is_held_out(tmp_path, order, piece):
+    skipped = SkipList()
+    clips = [CaptionedAudio("fs:1", "a.wav", split, ("A dog.",)) for split in ("train", "valid", "test")]
+    (kept,) = joined_items(rows_of(skipped, *clips[::order]), skipped, tmp_path, piece)
+    assert kept.split == "test" and kept.captions == ("A dog.",)
+    assert {entry["split"] for entry in skipped.entries} == {"train", "valid"}
+    assert [entry["where"] for entry in skipped.entries] == ["list.csv:2", "list.csv:3"]
+    assert {entry["reason"] for entry in skipped.entries} == {"contradiction"}
 
 
 def test_two_files_with_one_key_are_not_taken_for_one_clip(args):

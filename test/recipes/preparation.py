@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "egs/captionstew/ALP/local"
 CORPORA = ROOT / "egs/captionstew/ALP/conf/corpora.yaml"
 PAPER = CORPORA.with_name("paper.yaml")
+sys.path.insert(0, str(LOCAL))  # the scripts run in this process, and share modules that lie beside them
 
 
 @dataclass
@@ -34,8 +35,7 @@ def run(script, *arguments):
     """Run a script as `__main__` in this process: seven imports of torch are a minute."""
     stdout, stderr, status = io.StringIO(), io.StringIO(), 0
     command = [str(LOCAL / script), *map(str, arguments)]
-    beside = patch.object(sys, "path", [str(LOCAL), *sys.path])  # as for a script that is started
-    with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "argv", command), beside:
+    with redirect_stdout(stdout), redirect_stderr(stderr), patch.object(sys, "argv", command):
         try:
             runpy.run_path(command[0], run_name="__main__")
         except SystemExit as error:
@@ -72,8 +72,8 @@ class Workplace:
         return {cut["id"]: cut for cut in read_jsonl(self.manifests / f"{name}_cuts.jsonl.gz")}
 
     def skipped(self, corpus):
-        lines = (self.manifests / f"{corpus}_skipped.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        lines = (self.manifests / f"{corpus}_skipped.jsonl").read_text().split("\n")  # rows may hold other line ends
+        return [json.loads(line) for line in lines if line]
 
 
 def captions(cut):

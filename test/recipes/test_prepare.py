@@ -374,3 +374,27 @@ def test_parquet_without_pyarrow_is_one_line(tmp_path):
         result = run("prepare_paraspeechcaps.py", *options)
     assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
     assert "pip install pyarrow" in result.stderr
+
+
+def test_parquet_lists_are_read_and_damaged_ones_are_one_line(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    place = Workplace(tmp_path)
+    paths = [f"p00{number}/emo_adoration_sentences.wav" for number in (1, 2)]
+    table = pyarrow.table({
+        "source": ["ears", "ears"], "relative_audio_path": paths,
+        "text_description": [["Full of love.", "Warm."], [" "]], "transcription": ["So dear.", None],
+    })  # fmt: skip
+    place.audio(*(f"paraspeechcaps/{path}" for path in paths))
+    name = place.corpora / "paraspeechcaps/data/train_base-00000-of-00001.parquet"
+    name.parent.mkdir()
+    parquet.write_table(table, name)
+    place.prepare("paraspeechcaps")
+    (cut,) = place.cuts("paraspeechcaps_train").values()
+    assert captions(cut) == ["Full of love.", "Warm."]
+    assert ("bad_row", f"{name.name}:2") in reasons(place.skipped("paraspeechcaps"))
+    name.write_bytes(name.read_bytes()[:-30])
+    folders = ("--corpus-dir", place.corpora / "paraspeechcaps", "--manifests-dir", place.manifests)
+    result = run("prepare_paraspeechcaps.py", *folders, "--corpora", CORPORA)
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and name.name in result.stderr

@@ -132,7 +132,7 @@ def test_vggsound_classes_are_the_sorted_labels_of_good_rows(place):
 def test_vggsound_says_what_it_left_out(place):
     assert reasons(place.skipped("vggsound")) == [
         *(("bad_row", f"vggsound.csv:{line}") for line in (10, 11, 7, 8, 9)),
-        ("duplicate", "yt:__p-iA312kg:70000"),
+        ("contradiction", "vggsound.csv:12"),
         ("missing", "yt:gone0gone0g:0"),
         ("unreadable", "yt:empty0file0:5000"),
     ]
@@ -153,7 +153,8 @@ def test_cremad_says_what_it_left_out(place):
     skipped = place.skipped("cremad")
     unknown = [("bad_row", f"SentenceFilenames.csv:{line}") for line in range(4, 32, 3)]
     names = [("bad_row", f"SentenceFilenames.csv:{line}") for line in (33, 34)]
-    assert reasons(skipped) == sorted([*unknown, *names, ("missing", "crema:1001_ITS_SAD_XX")])
+    again = ("duplicate", "SentenceFilenames.csv:35")
+    assert reasons(skipped) == sorted([*unknown, *names, again, ("missing", "crema:1001_ITS_SAD_XX")])
     (test,) = {key[6:10] for key in place.cuts("cremad_test")}
     assert f"crema:{test}_IEO_JOY_HI" in listed_keys(place.manifests, "cremad", "test")
 
@@ -175,7 +176,7 @@ def test_magnatagatune_says_what_it_left_out(place):
     skipped = place.skipped("magnatagatune")
     assert reasons(skipped) == [
         *(("bad_row", f"annotations_final.csv:{line}") for line in (11, 12, 13, 6, 8, 9)),
-        ("duplicate", "mtat:45"),
+        ("contradiction", "annotations_final.csv:10"),
         ("unreadable", "mtat:48"),
     ]
     causes = {entry.get("where", "")[-2:]: entry["cause"] for entry in skipped}
@@ -220,6 +221,7 @@ def test_voxceleb1_says_what_it_left_out(place):
         ("bad_row", "iden_split.txt:6"),
         ("bad_row", "iden_split.txt:7"),
         ("bad_row", "wav/notes.wav"),
+        ("duplicate", "iden_split.txt:9"),
         ("missing", "vox:id10001/-zcAwA8p4oc/00004"),
         ("unreadable", "vox:id10001/-zcAwA8p4oc/00002"),
     ]
@@ -241,8 +243,8 @@ def test_a_second_run_changes_no_byte(place):
         ("magnatagatune", "", "", "annotations_final.csv: no such file"),
         ("magnatagatune", "annotations_final.csv", "clip_id\tguitar\tmp3_path\n", "no column classical"),
         ("nsynth", "", "", "examples.json: no such file"),
-        ("nsynth", "nsynth-train/examples.json", '{"bass', "cannot be read as JSON"),
-        ("nsynth", "nsynth-train/examples.json", "[]", "a JSON object of notes is expected"),
+        ("nsynth", "nsynth-train/examples.json", '{"bass', "not JSON in UTF-8"),
+        ("nsynth", "nsynth-train/examples.json", "[]", "not a JSON object"),
         ("voxceleb1", "", "", "iden_split.txt: no such file"),
     ],
 )

@@ -133,7 +133,7 @@ def test_slices_of_one_sound_are_apart_in_time(place):
     assert (place.manifests / "urbansound8k_classes.txt").read_text().splitlines()[3] == "dog_bark"
     assert reasons(place.skipped("urbansound8k")) == [
         *(("bad_row", f"UrbanSound8K.csv:{line}") for line in (10, 11, 12, 7, 8, 9)),
-        ("duplicate", "fs:100263:58500-62500"),
+        ("duplicate", "UrbanSound8K.csv:6"),
         ("missing", "fs:100648:4823-5472"),
     ]
 
@@ -265,4 +265,10 @@ def test_prepare_tells_a_corpus_where_the_one_it_names_clips_of_lies(tmp_path, m
     others = {job["name"]: " ".join(job["command"]) for job in jobs}
     assert f"--clotho-dir {tmp_path / 'clotho'}" in others["clothoaqa"]
     assert f"--audioset-dir {tmp_path / 'audioset'}" in others["fusionaudio"]
+    corpora = tmp_path / "corpora.yaml"
+    corpora.write_text("fusionaudio: {role: source, domain: sound, options: [--id-column, file name]}\n")
+    with patch("subprocess.run", return_value=SimpleNamespace(returncode=0)):
+        run("prepare.py", "--corpora", corpora, "--roots", *roots[3:4])
+    (job,) = map(json.loads, (tmp_path / "data/logs/prepare/jobs.jsonl").read_text().splitlines())
+    assert job["command"][-2:] == ["--id-column", "file name"]
     assert not [name for name in ("clotho", "audioset", "musan") if "-dir " in others[name].split("--corpus-dir ")[1]]

@@ -5,14 +5,11 @@ Ids, times and layouts are the publishers'; the captions are ours. Audio is sile
 """
 
 import json
-import sys
 
 import pytest
 
 from icefall_alp.data.manifests import listed_keys
-from test.recipes.preparation import CORPORA, LOCAL, Workplace, captions, reasons, run, source
-
-sys.path.insert(0, str(LOCAL))  # the scripts run in this process, and share functions
+from test.recipes.preparation import CORPORA, Workplace, captions, reasons, run, source
 
 SEGMENTS = """# Segments csv created
 # num_ytids=4
@@ -90,6 +87,22 @@ def test_musiccaps_test_clips_without_use_or_of_unknown_split_are_kept_out_of_th
     }  # fmt: skip
 
 
+# ---- AudioCaps ------------------------------------------------------------------------------------------------------
+
+
+def test_audiocaps_has_lists_of_two_versions(place):
+    header = "audiocap_id,youtube_id,start_time,caption\n"
+    for folder, caption in (("dataset", "A dog."), ("dataset2.0", "A large dog.")):
+        place.text(f"audiocaps/{folder}/train.csv", f"{header}91139,r1nicOVtvkQ,130,{caption}\n")
+        for name in ("val", "test"):
+            place.text(f"audiocaps/{folder}/{name}.csv", f"{header}97151,vfY_TJq7n_U,130,{caption}\n")
+    place.audio("audiocaps/wav/Yr1nicOVtvkQ.wav")
+    for version, caption in (("1", "A dog."), ("2", "A large dog.")):
+        place.prepare("audiocaps", "--list-version", version)
+        (cut,) = place.cuts("audiocaps_train").values()
+        assert captions(cut) == [caption]
+
+
 # ---- AudioSetCaps ---------------------------------------------------------------------------------------------------
 
 
@@ -143,8 +156,8 @@ def test_audiosetcaps_reads_three_kinds_of_ids_and_joins_equal_clips(place):
     ]
     cause = causes(place, "audiosetcaps")
     assert cause["AudioSetCaps_caption.csv:3"] == "empty caption"
-    assert "1 times behind the video instead of 0" in cause["AudioSetCaps_caption.csv:7"]
-    assert "longer than the ten seconds" in cause["YouTube-8M_AudioSetCaps_caption.csv:5"]
+    assert "is not of the form Y<id>" in cause["AudioSetCaps_caption.csv:7"]
+    assert "30 s long" in cause["YouTube-8M_AudioSetCaps_caption.csv:5"]
 
 
 def test_audiosetcaps_without_segment_lists_says_so_in_the_keys(place):

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage 1: merge the training splits of the sources into CaptionStew, without audio of the evaluated splits.
 
-A corpus of corpora.yaml that has not been prepared is named here and in summary.json, and left out.
+A corpus of corpora.yaml that has not been prepared is named here and in summary.json, and left out. Evaluated clips
+that only a list of names knows are in evaluated_names/ beside corpora.yaml (see icefall_alp/data/leaks.py).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import argparse
 import json
 from pathlib import Path
 
-from icefall_alp.data.manifests import listed_keys, load_corpora, read_report
-from icefall_alp.data.merge import LeakFilter, MergeSummary, merge_sources
+from icefall_alp.data.leaks import LeakFilter, evaluated_keys, matrix
+from icefall_alp.data.manifests import load_corpora, read_report
+from icefall_alp.data.merge import MergeSummary, merge_sources
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError, clean_exit
 
@@ -37,11 +39,7 @@ def main() -> None:
     sources = [name for name, row in prepared.items() if row.role == "source"]
     if not sources:
         raise UserError(f"{args.manifests_dir}: none of the sources in {args.corpora} is prepared; run stage 0")
-    evaluated = {
-        f"{name}_{split}": sorted(listed_keys(args.manifests_dir, name, split))
-        for name, row in prepared.items()
-        for split in row.evaluated
-    }
+    evaluated = evaluated_keys(args.corpora, args.manifests_dir)
     reports = (read_report(args.manifests_dir / f"{name}_report.json") for name in sources)
     num_clips = sum(report["found"]["train"]["audio"] for report in reports)
     summary = merge_sources(
@@ -61,11 +59,11 @@ def main() -> None:
         "seed": args.seed,
     }
     atomic_write_text(args.output_dir / "summary.json", json.dumps(content, indent=1) + "\n")
-    print_summary(summary, absent)
+    print_summary(summary, absent, list(evaluated))
 
 
-def print_summary(summary: MergeSummary, absent: list[str]) -> None:
-    """One line for each source and split."""
+def print_summary(summary: MergeSummary, absent: list[str], benchmarks: list[str]) -> None:
+    """One line for each source and split, and how many clips collided with each benchmark."""
     for corpus, counts in summary.sources.items():
         print(
             f"{corpus}: {counts.audio_in:,} clips in, {counts.too_long:,} too long, {counts.leak:,} leaks, "
@@ -73,6 +71,8 @@ def print_summary(summary: MergeSummary, absent: list[str]) -> None:
         )
     for split, totals in (("train", summary.train), ("valid", summary.valid)):
         print(f"{split}: {totals['audio']:,} clips, {totals['captions']:,} captions, {totals['hours']:,.2f} h")
+    print("clips of each source that shared audio with a benchmark, and were removed:")
+    print("\n".join(matrix(summary.leaks, benchmarks)))
     for corpus in absent:
         print(f"absent: {corpus} is not prepared; neither its audio nor its leaks are known")
 

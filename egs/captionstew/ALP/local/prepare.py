@@ -57,7 +57,8 @@ def main() -> None:
     if options.scan_parts > 0:
         scan([roots[name] for name in present], options)
     present.sort(key=lambda name: -sum(asdict(known[name].audio).values()))  # the largest takes longest: it begins
-    run_jobs("prepare", {name: prepare_command(name, roots, options) for name in present}, options)
+    commands = {name: prepare_command(name, roots, known[name].options, options) for name in present}
+    run_jobs("prepare", commands, options)
 
 
 def scan(folders: list[str], options: argparse.Namespace) -> None:
@@ -73,10 +74,12 @@ def scan(folders: list[str], options: argparse.Namespace) -> None:
         run_jobs("scan_join", joins, options)
 
 
-def prepare_command(name: str, roots: dict[str, str], options: argparse.Namespace) -> list[str]:
-    """The corpus's own script, through run_once.py."""
+def prepare_command(
+    name: str, roots: dict[str, str], further: tuple[str, ...], options: argparse.Namespace
+) -> list[str]:
+    """The corpus's own script, with its further options, through run_once.py."""
     command = [f"local/prepare_{name}.py", "--corpus-dir", roots[name], "--corpora", str(options.corpora)]
-    command += ["--num-jobs", str(options.num_jobs)]
+    command += ["--num-jobs", str(options.num_jobs), *further]
     if (other := NEEDS.get(name)) in roots:
         command += [f"--{other}-dir", roots[other]]
     done = ["--done", f"data/done/prepare_{name}.json", "--outputs", f"data/manifests/{name}_report.json"]

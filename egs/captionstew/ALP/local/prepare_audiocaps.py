@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""AudioCaps (version 1): ten-second YouTube clips with captions by crowd workers.
+"""AudioCaps: ten-second YouTube clips with captions by crowd workers.
 
 Source:   https://github.com/cdjkim/audiocaps (lists), audio from YouTube or through the authors' form.
 Licence:  lists MIT, "academic purposes only"; the audio belongs to its uploaders.
-Layout:   <corpus-dir>/{train,val,test}.csv, or in dataset/ as in the repository, with the columns
-              audiocap_id,youtube_id,start_time,caption
+Layout:   <corpus-dir>/{train,val,test}.csv, or in dataset/ (version 1, the paper's) and dataset2.0/ (version 2, with
+          --list-version 2) as in the repository, with the columns audiocap_id,youtube_id,start_time,caption
           audio anywhere below, named <id>, Y<id>, <id>_<start> or <id>_<start>_<end>; flac, wav, ogg, opus or mp3.
 Expected: 49,838 / 495 / 975 clips (train / valid / test) with 1 / 5 / 5 captions, one row for each caption.
-          About 46,000 of the training clips can still be found on YouTube.
+          About 46,000 of the training clips can still be found on YouTube. Version 2 has 91,256 / 2,475 / 4,875 rows;
+          its validation and test clips are those of version 1.
 Ids:      yt:<id>:<start ms>; start_time is in seconds. All clips are from AudioSet's unbalanced training list.
 """
 
@@ -27,9 +28,13 @@ COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 SPLIT_OF_LIST = {"train": "train", "val": "valid", "test": "test"}
 
 
-def audiocaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
+FOLDER_OF_VERSION = {"1": "dataset", "2": "dataset2.0"}
+
+
+def audiocaps(root: Path, version: str, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield a clip for each row of the three lists."""
-    lists = root if (root / "train.csv").is_file() else root / "dataset"
+    folder = root / FOLDER_OF_VERSION[version]
+    lists = folder if folder.is_dir() else root
     audio = index_audio(find_audio(root), youtube_id)
     for name, split in SPLIT_OF_LIST.items():
         for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped):
@@ -42,9 +47,11 @@ def audiocaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
-    args = preparation_parser(__doc__).parse_args()
+    parser = preparation_parser(__doc__)
+    parser.add_argument("--list-version", default="1", choices=list(FOLDER_OF_VERSION), help="of the lists")
+    args = parser.parse_args()
     skipped = SkipList()
-    write_manifests("audiocaps", audiocaps(args.corpus_dir, skipped), skipped, args)
+    write_manifests("audiocaps", audiocaps(args.corpus_dir, args.list_version, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lookups import segment_rows
+
 from icefall_alp.data.audio_keys import youtube, youtube_id
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
@@ -25,7 +27,6 @@ from icefall_alp.data.manifests import find_audio, index_audio, preparation_pars
 from icefall_alp.utils.errors import clean_exit
 
 TRAIN_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv")
-COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
 
 
 def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
@@ -40,7 +41,7 @@ def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     audio = index_audio(find_audio(root), youtube_id)
     lists = [(path, "train") for path in existing_lists((root / name for name in TRAIN_LISTS), skipped)]
     for path, split in [*lists, (root / "eval_segments.csv", "test")]:
-        for where, row in csv_rows(path, COLUMNS, skipped, has_header=False):
+        for where, row in segment_rows(path, skipped):
             with skipped.bad_row(where):
                 key = youtube(row["ytid"], row["start_seconds"])
                 with skipped.bad_row(where, key=key, split=split):

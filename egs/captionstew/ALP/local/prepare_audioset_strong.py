@@ -20,7 +20,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.audio_keys import youtube, youtube_clip, youtube_id
 from icefall_alp.data.captions import EventAudio, SoundEvent
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
@@ -35,14 +35,6 @@ def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
     path = root / "mid_to_display_name.tsv"
     rows = csv_rows(path, ("mid", "display_name"), skipped, has_header=False, delimiter="\t")
     return {row["mid"]: row["display_name"] for _, row in rows}
-
-
-def segment_key(segment: str) -> str:
-    """Key of `<id>_<start in ms>`; the id, the first eleven characters, may hold `_`."""
-    video, start = segment[:11], segment[11:].removeprefix("_")
-    if segment != f"{video}_{start}" or not start.isdecimal():
-        raise ValueError(f"{segment!r} is no segment (<YouTube id>_<start in ms>)")
-    return youtube(video, int(start) / 1000)
 
 
 def read_event(row: dict[str, str], names: dict[str, str]) -> SoundEvent:
@@ -60,7 +52,7 @@ def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
         events: dict[str, list[SoundEvent]] = defaultdict(list)
         for where, row in csv_rows(root / f"audioset_{part}_strong.tsv", COLUMNS, skipped, delimiter="\t"):
             with skipped.bad_row(where):
-                key = segment_key(row["segment_id"])
+                key = youtube(*youtube_clip(row["segment_id"], "<id>_<ms>"))
                 with skipped.bad_row(where, key=key, split=split):
                     event = read_event(row, names)  # before events[key], which makes a clip of the key
                     events[key].append(event)

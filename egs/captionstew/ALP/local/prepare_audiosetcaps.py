@@ -13,7 +13,8 @@ Layout:   <corpus-dir>/ or <corpus-dir>/Dataset/ with the columns id,caption and
 Expected: 1,910,920 + 182,189 + 4,023,990 = 6,117,099 clips, one caption each. AudioSet and VGGSound share clips, so
           there is less audio. Evaluation clips of AudioCaps and VGGSound are among them, for the merge to take out.
 Ids:      yt:<id>:<start ms>; of AudioSet the start looked up in its segment lists (--audioset-dir), yt:<id>:as where
-          they are not at hand. Keys stand for ten seconds; a row that names more is a bad row.
+          they are not at hand. Keys stand for ten seconds; a row that names more is a bad row. Captions may go on over
+          several lines.
 """
 
 from __future__ import annotations
@@ -22,52 +23,45 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from prepare_wavcaps import segment_starts
+from lookups import add_audioset_dir, segment_starts
 
-from icefall_alp.data.audio_keys import YOUTUBE_CLIP_MS, youtube, youtube_id
+from icefall_alp.data.audio_keys import youtube, youtube_clip, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
-NUM_TIMES = {
-    "AudioSetCaps_caption.csv": 0,
-    "VGGSound_AudioSetCaps_caption.csv": 1,
-    "YouTube-8M_AudioSetCaps_caption.csv": 2,
+FORM_OF_LIST = {
+    "AudioSetCaps_caption.csv": "Y<id>",
+    "VGGSound_AudioSetCaps_caption.csv": "<id>_<start>",
+    "YouTube-8M_AudioSetCaps_caption.csv": "<id>_<start>_<seconds>",
 }
+BEGINS_ROW = r"[A-Za-z0-9_-]{11,12}(_[0-9]+){0,2},"
 
 
-def times_in(name: str) -> list[str]:
-    """The times behind the video in an id or file stem, by position: the video may hold `_` and begin with Y."""
-    return name.partition(youtube_id(name))[2].split("_")[1:]
+def clip_key(starts: dict[str, str], name: str, form: str) -> str:
+    """Key of an id; one without a time is the segment that AudioSet has."""
+    video, start = youtube_clip(name, form)
+    return youtube(video, start or starts.get(video))
 
 
-def check_times(name: str, num_times: int) -> None:
-    """Raise ValueError unless an id has as many times as its list gives, of at most ten seconds."""
-    times = times_in(name)
-    if len(times) != num_times:
-        raise ValueError(f"{name!r} has {len(times)} times behind the video instead of {num_times}")
-    if num_times == 2 and float(times[1]) * 1000 > YOUTUBE_CLIP_MS:
-        raise ValueError(f"{name!r} is longer than the ten seconds that its key would stand for")
-
-
-def clip_key(starts: dict[str, str], name: str) -> str:
-    """Key of an id or file stem; one without a time is the segment that AudioSet has."""
-    video, times = youtube_id(name), times_in(name)
-    return youtube(video, times[0] if times else starts.get(video))
+def file_key(starts: dict[str, str], stem: str) -> str:
+    """Key of an audio file, which is named in any of the three ways."""
+    video = youtube_id(stem)
+    start = stem.partition(video)[2].lstrip("_").partition("_")[0]
+    return youtube(video, start or starts.get(video))
 
 
 def audiosetcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield the clips of the three lists."""
-    key_of = partial(clip_key, segment_starts(audioset_dir, skipped))
+    starts = segment_starts(audioset_dir, skipped)
     folder = root / "Dataset" if (root / "Dataset").is_dir() else root
-    lists = existing_lists((folder / name for name in NUM_TIMES), skipped)
-    audio = index_audio(find_audio(root), key_of)  # by key, not by video: VGGSound has several clips of one
+    lists = existing_lists((folder / name for name in FORM_OF_LIST), skipped)
+    audio = index_audio(find_audio(root), partial(file_key, starts))  # by key: VGGSound has several clips of a video
     for path in lists:
-        for where, row in csv_rows(path, ("id", "caption"), skipped):
+        for where, row in csv_rows(path, ("id", "caption"), skipped, begins_row=BEGINS_ROW):
             with skipped.bad_row(where):
-                check_times(row["id"], NUM_TIMES[path.name])
-                key = key_of(row["id"])
+                key = clip_key(starts, row["id"], FORM_OF_LIST[path.name])
                 yield CaptionedAudio(key, audio.get(key), "train", (clean_caption(row["caption"]),))
 
 
@@ -75,7 +69,7 @@ def audiosetcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> It
 def main() -> None:
     """Read the command line and write the manifests."""
     parser = preparation_parser(__doc__)
-    parser.add_argument("--audioset-dir", type=Path, help="AudioSet's segment lists, for start times")
+    add_audioset_dir(parser)
     args = parser.parse_args()
     skipped = SkipList()
     write_manifests("audiosetcaps", audiosetcaps(args.corpus_dir, args.audioset_dir, skipped), skipped, args)

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lookups import clotho_keys
+
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
@@ -25,29 +27,19 @@ from icefall_alp.utils.errors import clean_exit
 
 CAPTIONS = tuple(f"caption_{number}" for number in range(1, 6))
 SPLIT_OF_FOLDER = {"development": "train", "validation": "valid", "evaluation": "test"}
-METADATA = ("file_name", "sound_id", "start_end_samples")
-
-
-def clotho_keys(root: Path, folder: str, skipped: SkipList) -> dict[str, str]:
-    """Keys by file name, as far as the metadata knows the sound."""
-    keys = {}
-    for where, row in csv_rows(root / f"clotho_metadata_{folder}.csv", METADATA, skipped, encoding="iso-8859-1"):
-        if row["sound_id"].strip().lower() not in ("", "not found"):
-            with skipped.bad_row(where):
-                keys[row["file_name"]] = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
-    return keys
 
 
 def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield each clip once for each of its captions."""
     for folder, split in SPLIT_OF_FOLDER.items():
-        keys = clotho_keys(root, folder, skipped)
+        keys = clotho_keys({root / f"clotho_metadata_{folder}.csv": split}, skipped)
         for where, row in csv_rows(root / f"clotho_captions_{folder}.csv", ("file_name", *CAPTIONS), skipped):
             name = row["file_name"]
-            key = keys.get(name) or audio_keys.clotho(split, name or "unnamed")
-            for column in CAPTIONS:
-                with skipped.bad_row(f"{where} {column}", key=key, split=split):
-                    yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
+            with skipped.bad_row(where):
+                key = keys.get(name) or audio_keys.clotho(split, name)
+                for column in CAPTIONS:
+                    with skipped.bad_row(f"{where} {column}", key=key, split=split):
+                        yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
 
 
 @clean_exit

@@ -11,7 +11,8 @@ Expected: 1,174 / 344 / 473 clips (train / valid / test), 18 rows each. Every an
           is for the task to say.
 Ids:      Clotho's, looked up by file name in its metadata (--clotho-dir): fs:<sound_id>:<start ms>-<end ms> or what
           prepare_clotho.py makes of it. clotho:aqa/<file name> where it is in none: a quarter of the test clips is not
-          in Clotho 2.1. The splits are not Clotho's: test clips are from its development and evaluation parts.
+          in Clotho 2.1. The splits are not Clotho's: of the 473 test clips 254 are in its development part, which is a
+          source. While ClothoAQA is evaluated (corpora.yaml), the merge takes them out of Clotho's training captions.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+from lookups import clotho_keys
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import QuestionedAudio, clean_caption, group_questions
@@ -33,29 +36,13 @@ CLOTHO_LISTS = {
     "clotho_metadata_evaluation.csv": "test",
     "clotho_metadata_validation.csv": "valid",  # last: four names are in two parts, and no test clip is from this one
 }
-METADATA = ("file_name", "sound_id", "start_end_samples")
-
-
-def clotho_keys(clotho_dir: Path | None, skipped: SkipList) -> dict[str, str]:
-    """Clotho's keys by file name."""
-    keys: dict[str, str] = {}
-    if clotho_dir is None:
-        return keys
-    for path in existing_lists((clotho_dir / name for name in CLOTHO_LISTS), skipped):
-        for where, row in csv_rows(path, METADATA, skipped, encoding="iso-8859-1"):
-            with skipped.bad_row(where):
-                name, sound = row["file_name"], row["sound_id"]
-                key = audio_keys.clotho(CLOTHO_LISTS[path.name], name)
-                if sound.strip().lower() not in ("", "not found"):
-                    with skipped.bad_row(where):
-                        key = audio_keys.freesound(sound, row["start_end_samples"])
-                keys.setdefault(name, key)
-    return keys
 
 
 def clothoaqa(root: Path, clotho_dir: Path | None, skipped: SkipList) -> Iterator[QuestionedAudio]:
     """Yield every clip with its questions."""
-    keys = clotho_keys(clotho_dir, skipped)
+    metadata = {} if clotho_dir is None else {clotho_dir / name: part for name, part in CLOTHO_LISTS.items()}
+    there = existing_lists(metadata, skipped) if metadata else []
+    keys = clotho_keys({path: metadata[path] for path in there}, skipped)
     for part, split in SPLIT_OF_LIST.items():
         answers: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for where, row in csv_rows(root / f"clotho_aqa_{part}.csv", COLUMNS, skipped, encoding="iso-8859-1"):
@@ -68,7 +55,8 @@ def clothoaqa(root: Path, clotho_dir: Path | None, skipped: SkipList) -> Iterato
                     answers[name].append((clean_caption(row["QuestionText"]), clean_caption(row["answer"])))
         for name, pairs in answers.items():
             key = keys.get(name) or audio_keys.clotho("aqa", name)
-            yield QuestionedAudio(key, f"audio_files/{name}", split, group_questions(pairs))
+            with skipped.bad_row(f"clotho_aqa_{part}.csv: {name}", key=key, split=split):
+                yield QuestionedAudio(key, f"audio_files/{name}", split, group_questions(pairs))
 
 
 @clean_exit

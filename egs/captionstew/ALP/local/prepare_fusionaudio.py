@@ -4,7 +4,7 @@
 
 Source:   https://huggingface.co/datasets/SatsukiVie/FusionAudio (lists), audio as for AudioSet.
 Licence:  lists CC BY-NC 4.0; the audio belongs to its uploaders.
-Layout:   every *.json (one list of rows) and *.jsonl (one row per line) directly in <corpus-dir>; the rows are
+Layout:   every *.json (a list of rows), *.jsonl and *.jsonl.gz (a row per line) directly in <corpus-dir>; the rows are
               {"audio_id": ..., "instruction": ..., "input": "", "dataset": ..., "task": ..., "output": <caption>}
           audio anywhere below, named <id>, Y<id>, <id>_<start> or <id>_<start>_<end>.
           The names of the lists, the words of `task` and the form of the ids are assumed: a row is a caption if its
@@ -19,18 +19,15 @@ Ids:      yt:<id>:<start ms>; the start from the id, else from AudioSet's segmen
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-from prepare_wavcaps import segment_starts
+from lookups import add_audioset_dir, segment_starts
 
 from icefall_alp.data.audio_keys import youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
-from icefall_alp.data.corpus_lists import SkipList, jsonl_rows, text_field
+from icefall_alp.data.corpus_lists import SkipList, json_rows, jsonl_rows, text_field
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
 from icefall_alp.utils.errors import UserError, clean_exit
 
@@ -49,32 +46,17 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     return pattern
 
 
-def json_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield place and row of a file that is one JSON list; anything else goes to `skipped`."""
-    rows: list[Any] = []
-    with skipped.bad_row(path.name):
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, list):
-            raise ValueError("not a list of rows")
-        rows = content
-    for number, row in enumerate(rows):
-        where = f"{path.name}: [{number}]"
-        with skipped.bad_row(where):
-            if not isinstance(row, dict):
-                raise ValueError("not a JSON object")
-            yield where, row
-
-
 def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield a clip for each row that is a caption."""
     pattern, starts = compile_pattern(args.id_pattern), segment_starts(args.audioset_dir, skipped)
-    lists = sorted(path for suffix in ("json", "jsonl") for path in args.corpus_dir.glob(f"*.{suffix}"))
+    lists = sorted(path for suffix in ("json", "jsonl", "jsonl.gz") for path in args.corpus_dir.glob(f"*.{suffix}"))
     if not lists:
         raise UserError(f"{args.corpus_dir}: no .json or .jsonl list; see the layout in --help")
     audio = index_audio(find_audio(args.corpus_dir), youtube_id)
     for path in lists:
         other_tasks: Counter[str] = Counter()
-        for where, row in jsonl_rows(path, skipped) if path.suffix == ".jsonl" else json_rows(path, skipped):
+        is_list = path.suffix == ".json"
+        for where, row in json_rows(path, skipped, required=False) if is_list else jsonl_rows(path, skipped):
             task = str(row.get("task", "caption"))
             if "caption" not in task.casefold():
                 other_tasks[task] += 1
@@ -94,7 +76,7 @@ def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[Caption
 def main() -> None:
     """Read the command line and write the manifests."""
     parser = preparation_parser(__doc__)
-    parser.add_argument("--audioset-dir", type=Path, help="AudioSet's segment lists, for start times")
+    add_audioset_dir(parser)
     parser.add_argument("--id-column", default="audio_id", help="name of the id in a row")
     parser.add_argument("--id-pattern", default=ID_PATTERN, help="of the whole id, with groups `id` and maybe `start`")
     args = parser.parse_args()

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from icefall_alp.data.audio_keys import magnatagatune as clip_key
 from icefall_alp.data.captions import LabelledAudio
-from icefall_alp.data.corpus_lists import SkipList
+from icefall_alp.data.corpus_lists import SkipList, csv_rows
 from icefall_alp.data.manifests import preparation_parser, write_classes, write_manifests
-from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.errors import clean_exit
 
 TAGS = (
     "guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano", "ambient",
@@ -32,26 +32,6 @@ TAGS = (
     "no voice", "weird", "country", "metal", "female voice", "choral",
 )  # fmt: skip
 SPLIT_OF_FOLDER = {**dict.fromkeys("0123456789ab", "train"), "c": "valid", **dict.fromkeys("def", "test")}
-
-
-def annotation_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield file:line and row. Raises UserError when the file or a column is not there."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; see the layout in --help")
-    names: list[str] = []
-    with path.open("rb") as stream:
-        for number, raw in enumerate(stream, start=1):
-            where = f"{path.name}:{number}"
-            with skipped.bad_row(where):
-                fields = [field.strip('"') for field in raw.decode("utf-8").rstrip("\r\n").split("\t")]
-                if not names:
-                    names = fields
-                    if absent := [name for name in ("clip_id", *TAGS, "mp3_path") if name not in names]:
-                        raise UserError(f"{where}: no column {', '.join(absent[:3])} among the {len(names)} there")
-                elif len(fields) != len(names):
-                    raise ValueError(f"{len(fields)} columns instead of {len(names)}")
-                else:
-                    yield where, dict(zip(names, fields, strict=True))
 
 
 def read_tags(row: dict[str, str]) -> tuple[str, ...]:
@@ -66,15 +46,16 @@ def read_tags(row: dict[str, str]) -> tuple[str, ...]:
 
 def magnatagatune(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every clip that has one of the 50 tags."""
-    for where, row in annotation_rows(root / "annotations_final.csv", skipped):
+    path = root / "annotations_final.csv"
+    for where, row in csv_rows(path, ("clip_id", *TAGS, "mp3_path"), skipped, delimiter="\t"):
         with skipped.bad_row(where):
-            key, path = clip_key(row["clip_id"]), row["mp3_path"]
-            folder, _, _ = path.partition("/")
+            key, mp3 = clip_key(row["clip_id"]), row["mp3_path"]
+            folder, _, _ = mp3.partition("/")
             if folder not in SPLIT_OF_FOLDER:
-                raise ValueError(f"mp3_path {path!r} is in none of the folders 0-9, a-f")
+                raise ValueError(f"mp3_path {mp3!r} is in none of the folders 0-9, a-f")
             split = SPLIT_OF_FOLDER[folder]
             with skipped.bad_row(where, key=key, split=split):
-                yield LabelledAudio(key, path, split, read_tags(row))
+                yield LabelledAudio(key, mp3, split, read_tags(row))
 
 
 @clean_exit

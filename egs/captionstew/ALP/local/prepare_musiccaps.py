@@ -16,68 +16,24 @@ Ids:      yt:<ytid>:<start ms>; start_s is in seconds.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from icefall_alp.data.audio_keys import youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
-from icefall_alp.data.corpus_lists import SkipList
+from icefall_alp.data.corpus_lists import SkipList, csv_rows
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
-from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.errors import clean_exit
 
 COLUMNS = ("ytid", "start_s", "caption", "is_audioset_eval")
+BEGINS_ROW = r"[A-Za-z0-9_-]{11},[0-9]"
 SPLIT_OF_EVAL = {"False": "train", "True": "test"}
-
-
-def begins_row(line: bytes) -> bool:
-    """Whether a line begins with a video and a start time, so that an open quote cannot swallow the next rows."""
-    try:
-        youtube(*line.decode().split(",")[:2])
-    except (ValueError, TypeError):
-        return False
-    return True
-
-
-def records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the first line's number and the bytes of every row; lines are joined while a quote is open."""
-    first, record = 1, b""
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if record and (record.count(b'"') % 2 == 0 or begins_row(line)):
-                yield first, record
-                first, record = number, b""
-            record += line
-    if record:
-        yield first, record
-
-
-def list_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield `file:line` and row of the list. Raises UserError when there is none or a column is absent."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; see the layout in --help")
-    names: list[str] = []
-    for number, record in records(path):
-        where = f"{path.name}:{number}"
-        with skipped.bad_row(where):
-            try:
-                fields = next(csv.reader([record.decode("utf-8-sig").rstrip("\r\n")], strict=True), [])
-            except csv.Error as error:
-                raise ValueError(f"not comma-separated: {error}") from error
-            if not names:
-                names = fields
-                if absent := [name for name in COLUMNS if name not in names]:
-                    raise UserError(f"{where}: no column {', '.join(absent)} in the header {','.join(names)}")
-            elif fields:
-                if len(fields) != len(names):
-                    raise ValueError(f"{len(fields)} columns instead of {len(names)}")
-                yield where, dict(zip(names, fields, strict=True))
 
 
 def musiccaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield every clip with its caption."""
     audio = index_audio(find_audio(root), youtube_id)
-    for where, row in list_rows(root / "musiccaps-public.csv", skipped):
+    for where, row in csv_rows(root / "musiccaps-public.csv", COLUMNS, skipped, begins_row=BEGINS_ROW):
         with skipped.bad_row(where):
             key, value = youtube(row["ytid"], row["start_s"]), row["is_audioset_eval"]
             split = SPLIT_OF_EVAL.get(value, "test")  # it might be evaluated: no source may have it

@@ -16,7 +16,6 @@ Ids:      musicqa:<stem>, a counter over all three lists. It does not say which 
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -24,22 +23,11 @@ from typing import Any
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import QuestionedAudio, clean_caption, group_questions
-from icefall_alp.data.corpus_lists import SkipList, existing_lists, text_field
+from icefall_alp.data.corpus_lists import SkipList, existing_lists, json_rows, text_field
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
-from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.errors import clean_exit
 
 SPLIT_OF_LIST = {"FinetuneMusicQA.json": "train", "EvalMusicQA.json": "test"}
-
-
-def read_rows(path: Path) -> list[Any]:
-    """The rows of one list."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON in UTF-8; download it again") from error
-    if not isinstance(rows, list):
-        raise UserError(f"{path}: not a JSON list; download it again")
-    return rows
 
 
 def question_and_answer(row: dict[str, Any]) -> tuple[str, str]:
@@ -59,11 +47,8 @@ def musicqa(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
     for path in existing_lists((root / name for name in SPLIT_OF_LIST), skipped):
         split = SPLIT_OF_LIST[path.name]
         answers: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for number, row in enumerate(read_rows(path)):
-            where = f"{path.name}: [{number}]"
+        for where, row in json_rows(path, skipped):
             with skipped.bad_row(where):
-                if not isinstance(row, dict):
-                    raise ValueError("not a JSON object")
                 name = text_field(row, "audio_name")
                 with skipped.bad_row(where, key=audio_keys.musicqa(name), split=split):
                     pair = question_and_answer(row)  # before answers[name], which makes a clip of the name

@@ -14,14 +14,13 @@ Ids:      nsynth:<note> (bass_synthetic_033-022-050 is instrument, pitch, veloci
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from icefall_alp.data.audio_keys import nsynth as note_key
 from icefall_alp.data.captions import LabelledAudio
-from icefall_alp.data.corpus_lists import SkipList, text_field
+from icefall_alp.data.corpus_lists import SkipList, json_object, read_json, text_field
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import UserError, clean_exit
 
@@ -33,15 +32,12 @@ FAMILIES = (
 
 def read_examples(path: Path) -> dict[str, Any]:
     """The rows by note. Raises UserError when the file is absent or no JSON object."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; see the layout in --help")
     try:
-        examples = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; see the layout in --help") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({error}); download it again") from error
-    if not isinstance(examples, dict):
-        raise UserError(f"{path}: a JSON object of notes is expected, found a {type(examples).__name__}")
-    return examples
+        return json_object(read_json(path.read_bytes()))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; download it again") from error
 
 
 def nsynth(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
@@ -54,9 +50,7 @@ def nsynth(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
             with skipped.bad_row(where):
                 key = note_key(note)
                 with skipped.bad_row(where, key=key, split=split):
-                    if not isinstance(row, dict):
-                        raise ValueError("not a JSON object")
-                    family = text_field(row, "instrument_family_str")
+                    family = text_field(json_object(row), "instrument_family_str")
                     if family not in FAMILIES:
                         raise ValueError(f"family {family!r} is none of {', '.join(FAMILIES)}")
                     yield LabelledAudio(key, audio.get(note), split, (family,))

@@ -4,8 +4,8 @@
 
 Source:   https://huggingface.co/datasets/ajd12342/paraspeechcaps (lists; each audio corpus has its own source)
 Licence:  lists CC BY-NC-SA 4.0; VoxCeleb CC BY 4.0, Expresso, EARS and Emilia CC BY-NC 4.0.
-Layout:   <corpus-dir>/[data/]{train_base,train_scaled,dev,holdout}*.jsonl or .parquet (this needs pyarrow), columns
-              source, relative_audio_path, text_description (list of captions), ...
+Layout:   <corpus-dir>/[data/]{train_base,train_scaled,dev,holdout}*.parquet (needs pyarrow), .jsonl or .jsonl.gz with
+              source,relative_audio_path,text_description (list of captions) and further columns
           audio at <corpus-dir>/<source>/<relative_audio_path>, source one of voxceleb, expresso, ears, emilia, or at
           <corpus-dir>/<relative_audio_path> for a source without a folder. A list that is absent is noted.
 Expected: train_base 116,516 + train_scaled 924,651 (train), dev 11,967 (valid), holdout 14,756 (test).
@@ -41,14 +41,17 @@ def parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         from pyarrow import parquet
     except ImportError as error:
         raise UserError(f"{path}: reading parquet needs `pip install pyarrow`; or convert it to .jsonl") from error
-    batches = parquet.ParquetFile(path).iter_batches(columns=COLUMNS)
-    for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
-        yield f"{path.name}:{number}", row
+    try:
+        batches = parquet.ParquetFile(path).iter_batches(columns=COLUMNS)
+        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+            yield f"{path.name}:{number}", row
+    except (OSError, ValueError) as error:  # what pyarrow raises is one of these
+        raise UserError(f"{path}: no such parquet file of ParaSpeechCaps ({error}); download it again") from error
 
 
 def find_lists(root: Path, name: str) -> list[Path]:
     """The files of one list, jsonl before parquet."""
-    for suffix in (".jsonl", ".parquet"):
+    for suffix in (".jsonl", ".jsonl.gz", ".parquet"):
         if found := [path for folder in (root, root / "data") for path in sorted(folder.glob(f"{name}*{suffix}"))]:
             return found
     return []
@@ -72,7 +75,7 @@ def paraspeechcaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     for name in (name for name, paths in lists.items() if not paths):
         skipped.add("no_list", "no such file", where=name)
     for name, path in ((name, path) for name, paths in lists.items() for path in paths):
-        for where, row in jsonl_rows(path, skipped) if path.suffix == ".jsonl" else parquet_rows(path):
+        for where, row in parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path, skipped):
             with skipped.bad_row(where):
                 source, relative = text_field(row, "source"), text_field(row, "relative_audio_path")
                 if source not in KEY_OF_SOURCE:

@@ -38,16 +38,15 @@ def voxceleb1(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledA
     """Yield every utterance of the list with its speaker; write the list of classes."""
     audio = index_utterances(args.corpus_dir, skipped)
     speakers = set()
-    # no commas, so each line is one column
-    for where, row in csv_rows(args.corpus_dir / "iden_split.txt", ("line",), skipped, has_header=False):
+    path = args.corpus_dir / "iden_split.txt"
+    for where, row in csv_rows(path, ("part", "path"), skipped, has_header=False, delimiter=" "):
         with skipped.bad_row(where):
-            part, _, path = row["line"].partition(" ")
-            if part not in SPLIT_OF_PART:
-                raise ValueError(f"part {part!r} is none of 1, 2, 3")
-            key = voxceleb(path.strip())
+            if row["part"] not in SPLIT_OF_PART:
+                raise ValueError(f"part {row['part']!r} is none of 1, 2, 3")
+            key = voxceleb(row["path"])
             speaker = key.removeprefix("vox:").split("/")[0]
             speakers.add(speaker)
-            yield LabelledAudio(key, audio.get(key), SPLIT_OF_PART[part], (speaker,))
+            yield LabelledAudio(key, audio.get(key), SPLIT_OF_PART[row["part"]], (speaker,))
     write_classes(args.manifests_dir, "voxceleb1", sorted(speakers))
 
 

@@ -15,44 +15,25 @@ Ids:      AudioSet_SL "Yb0RFKhbpFJA.wav" is yt:<id>:<start ms>, the start looked
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from lookups import add_audioset_dir, segment_starts
+
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
-from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists, text_field
+from icefall_alp.data.corpus_lists import SkipList, duration_field, existing_lists, json_rows, text_field
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
-from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.errors import clean_exit
 
-SEGMENT_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv", "eval_segments.csv")
-SEGMENT_COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
 LISTS = {"AudioSet_SL": "as", "BBC_Sound_Effects": "bbc", "FreeSound": "fsd", "SoundBible": "sb"}
 
 
-def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, str]:
-    """Start in seconds of the one segment that AudioSet has of each video."""
-    if audioset_dir is None:
-        return {}
-    lists = existing_lists((audioset_dir / name for name in SEGMENT_LISTS), skipped)
-    rows = (csv_rows(path, SEGMENT_COLUMNS, skipped, has_header=False) for path in lists)
-    return {row["ytid"]: row["start_seconds"] for part in rows for _, row in part}
-
-
 def audioset_key(starts: dict[str, str], name: str) -> str:
-    """Key of `Y<id>` or `Y<id>.wav`."""
-    video = audio_keys.youtube_id(name)
+    """Key of `Y<id>`."""
+    video, _ = audio_keys.youtube_clip(name, "Y<id>")
     return audio_keys.youtube(video, starts.get(video))
-
-
-def read_rows(path: Path) -> list[dict[str, object]]:
-    """The rows of one part."""
-    try:
-        rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8"))["data"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no JSON with a list `data`; download it again") from error
-    return rows
 
 
 def wavcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> Iterator[CaptionedAudio]:
@@ -69,9 +50,10 @@ def wavcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> Iterato
         part = path.parent.name
         mine = [p for p in paths if any(folder.startswith(part) for folder in PurePosixPath(p).parts[:-1])]
         audio = index_audio(mine, str)
-        for number, row in enumerate(read_rows(path)):
-            with skipped.bad_row(f"{path.name}: data[{number}]"):
+        for where, row in json_rows(path, skipped, member="data"):
+            with skipped.bad_row(where):
                 name = text_field(row, "id").removesuffix(".wav")
+                duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
                 yield CaptionedAudio(
                     key_of[part](name), audio.get(name), "train", (clean_caption(text_field(row, "caption")),)
                 )
@@ -81,7 +63,7 @@ def wavcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> Iterato
 def main() -> None:
     """Read the command line and write the manifests."""
     parser = preparation_parser(__doc__)
-    parser.add_argument("--audioset-dir", type=Path, help="AudioSet's segment lists, for start times")
+    add_audioset_dir(parser)
     args = parser.parse_args()
     skipped = SkipList()
     write_manifests("wavcaps", wavcaps(args.corpus_dir, args.audioset_dir, skipped), skipped, args)

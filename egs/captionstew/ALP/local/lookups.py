@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lists of one corpus say about clips of another: AudioSet's start times, Clotho's Freesound ids."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from icefall_alp.data import audio_keys
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
+
+SEGMENT_COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
+SEGMENT_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv", "eval_segments.csv")
+CLOTHO_COLUMNS = ("file_name", "sound_id", "start_end_samples")
+
+
+def segment_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of one of AudioSet's segment lists."""
+    return csv_rows(path, SEGMENT_COLUMNS, skipped, has_header=False)
+
+
+def add_audioset_dir(parser: argparse.ArgumentParser) -> None:
+    """The option of corpora that name AudioSet's clips without saying where these begin."""
+    parser.add_argument("--audioset-dir", type=Path, help="AudioSet's segment lists, for start times")
+
+
+def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, str]:
+    """Start in seconds of the one segment that AudioSet has of each video; a row without a clip is noted."""
+    starts: dict[str, str] = {}
+    if audioset_dir is None:
+        return starts
+    for path in existing_lists((audioset_dir / name for name in SEGMENT_LISTS), skipped):
+        for where, row in segment_rows(path, skipped):
+            with skipped.bad_row(where):
+                audio_keys.youtube(row["ytid"], row["start_seconds"])
+                starts[row["ytid"]] = row["start_seconds"]
+    return starts
+
+
+def clotho_keys(splits: dict[Path, str], skipped: SkipList) -> dict[str, str]:
+    """Clotho's keys by file name, from the metadata of some splits (ISO-8859-1); of two rows the first counts."""
+    keys: dict[str, str] = {}
+    for path, split in splits.items():
+        for where, row in csv_rows(path, CLOTHO_COLUMNS, skipped, encoding="iso-8859-1"):
+            with skipped.bad_row(where):
+                key = audio_keys.clotho(split, row["file_name"])
+                if row["sound_id"].strip().lower() not in ("", "not found"):
+                    with skipped.bad_row(where):
+                        key = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
+                keys.setdefault(row["file_name"], key)
+    return keys

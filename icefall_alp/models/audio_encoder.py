@@ -23,7 +23,7 @@ from icefall_alp.models.zipformer.encoder import Zipformer
 from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
 from icefall_alp.models.zipformer.infer_config import SETTINGS, differences, infer_config, plain_setting
 from icefall_alp.models.zipformer.masks import padding_mask
-from icefall_alp.models.zipformer.regularizers import Whiten
+from icefall_alp.models.zipformer.regularizers import Whiten, settle_verdicts
 from icefall_alp.models.zipformer.schedule import Clock, attach_clock
 from icefall_alp.utils.atomic_io import atomic_folder
 from icefall_alp.utils.digests import sha256_file
@@ -49,6 +49,7 @@ class AudioEncoder(nn.Module):
         self.encoder = Zipformer(config)
         self.clock = Clock()
         attach_clock(self, self.clock)
+        self._whitens = {name: module for name, module in self.named_modules() if isinstance(module, Whiten)}
 
     @property
     def output_dim(self) -> int:
@@ -93,7 +94,8 @@ class AudioEncoder(nn.Module):
         return longest, shortest
 
     def set_batch_count(self, value: float) -> None:
-        """Set how far training is, in reference batches; all schedules follow."""
+        """Set how far training is, in reference batches, before a step; all schedules follow."""
+        settle_verdicts(list(self._whitens.values()))
         self.clock.batch_count = float(value)
 
     def set_loss_scale(self, scale: float | Tensor) -> None:
@@ -102,19 +104,17 @@ class AudioEncoder(nn.Module):
 
     def training_state(self) -> dict[str, Any]:
         """What training changes besides parameters, for checkpoints (plain JSON types)."""
+        settle_verdicts(list(self._whitens.values()))
         return {
             "batch_count": self.clock.batch_count,
-            "whiten_prob": {name: module.prob for name, module in self._whitens()},
+            "whiten_prob": {name: module.prob for name, module in self._whitens.items()},
         }
 
     def set_training_state(self, state: dict[str, Any]) -> None:
         """Continue from `training_state`."""
         self.clock.batch_count = state["batch_count"]
-        for name, module in self._whitens():
+        for name, module in self._whitens.items():
             module.prob = state["whiten_prob"][name]
-
-    def _whitens(self) -> list[tuple[str, Whiten]]:
-        return [(name, module) for name, module in self.named_modules() if isinstance(module, Whiten)]
 
     def save(self, folder: Path | str) -> None:
         """Write `config.yaml`, `model.safetensors` and its digest; the folder appears complete or not at all."""

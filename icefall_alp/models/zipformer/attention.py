@@ -9,86 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from icefall_alp.models.zipformer.activations import scaled_linear
+from icefall_alp.models.kernels import chains
+from icefall_alp.models.zipformer.activations import Linear, scaled_linear
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, fires, penalize_abs
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
-CACHED_SCORES = 2**19  # numbers
 SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB = 25.0, 1e-4, 0.1
-
-
-def relative_to_absolute(scores: Tensor) -> Tensor:
-    """View of (B, T, 2T-1), indexed by source - target + T - 1, as (B, T, T), indexed by source."""
-    batch, num_frames, num_offsets = scores.shape
-    strides = (num_frames * num_offsets, num_offsets - 1, 1)
-    return scores.as_strided((batch, num_frames, num_frames), strides, scores.storage_offset() + num_frames - 1)
-
-
-class _Scores(torch.autograd.Function):
-    """q_t . k_s + p_t . pos_{s-t} for a batch of B = heads * items matrices.
-
-    Relative scores are twice as wide as absolute ones. On a CPU they are made a few matrices at a time, so that they
-    stay in the cache; backward writes the gradient into the same skewed frame.
-
-    Shapes: q, k (B, T, d), p (B, T, e), pos (B, e, 2T-1).
-    """
-
-    @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, p, pos)
-        scores = torch.bmm(q, k.transpose(1, 2))
-        for part in _parts(pos, q.shape[1]):
-            scores[part] += relative_to_absolute(torch.bmm(p[part], pos[part]))
-        return scores
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        q, k, p, pos = ctx.saved_tensors
-        grad_p, grad_pos = torch.empty_like(p), torch.empty_like(pos)
-        relative: Tensor | None = None
-        for part in _parts(pos, q.shape[1]):
-            size = len(p[part])
-            if relative is None:  # between the rows that are overwritten each time it stays zero
-                relative = grad.new_zeros(size, q.shape[1], pos.shape[2])
-            relative_to_absolute(relative[:size]).copy_(grad[part])
-            grad_p[part] = torch.bmm(relative[:size], pos[part].transpose(1, 2))
-            grad_pos[part] = torch.bmm(p[part].transpose(1, 2), relative[:size])
-        return torch.bmm(grad, k), torch.bmm(grad.transpose(1, 2), q), grad_p, grad_pos
-
-
-def _parts(pos: Tensor, num_frames: int) -> list[slice]:
-    """The batch cut into slices whose relative scores fit in a cache; on other devices than a CPU, in one."""
-    batch, _, num_offsets = pos.shape
-    step = batch if pos.device.type != "cpu" else max(1, CACHED_SCORES // (num_frames * num_offsets))
-    return [slice(start, start + step) for start in range(0, batch, step)]
-
-
-class _Softmax(torch.autograd.Function):
-    """Weights in the type of the scores, computed in float32, and a copy of those of the first head.
-
-    The copy spares the slice's backward, which would fill a whole gradient with zeros.
-    """
-
-    @staticmethod
-    def forward(ctx, scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        biased = scores if bias is None else scores + bias
-        weights = biased.softmax(-1, dtype=torch.float32).to(scores.dtype)
-        ctx.save_for_backward(weights)
-        ctx.set_materialize_grads(False)
-        return weights, weights[0].clone()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, None]:
-        (weights,) = ctx.saved_tensors
-        grad_scores = torch.zeros_like(weights) if grad is None else _softmax_backward(grad, weights)
-        if grad_first is not None:
-            grad_scores[0] += _softmax_backward(grad_first, weights[0])
-        return grad_scores, None
-
-
-def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
-    wide = torch.ops.aten._softmax_backward_data(grad.float(), weights.float(), -1, torch.float32)
-    return wide.to(weights.dtype)
 
 
 class AttentionWeights(ScheduledModule):
@@ -122,13 +48,14 @@ class AttentionWeights(ScheduledModule):
         scores = self._scores(self._by_head(q), self._by_head(k), p, pos_emb)
         scores = penalize_abs(self, scores, SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB)
         scores = scores.view(self.num_heads, x.shape[0], x.shape[1], x.shape[1])
-        return _Softmax.apply(scores, score_bias)
+        return chains.attention_softmax(scores, score_bias)
 
     def _scores(self, q: Tensor, k: Tensor, p: Tensor, pos_emb: Tensor) -> Tensor:
         if self.training and fires(self.now(self.pos_emb_skip_rate)):
             return torch.bmm(q, k.transpose(1, 2))
         pos = self.linear_pos(pos_emb).unflatten(1, (self.num_heads, self.pos_head_dim)).permute(1, 2, 0)
-        return _Scores.apply(q, k, self._by_head(p), pos.repeat_interleave(q.shape[0] // self.num_heads, dim=0))
+        pos = pos.repeat_interleave(q.shape[0] // self.num_heads, dim=0)
+        return chains.attention_scores(q, k, self._by_head(p), pos)
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(N, T, heads * d) to (heads * N, T, d)."""
@@ -141,7 +68,7 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, value_head_dim: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.in_proj = nn.Linear(dim, num_heads * value_head_dim)
+        self.in_proj = Linear(dim, num_heads * value_head_dim)
         self.out_proj = scaled_linear(num_heads * value_head_dim, dim, 0.05)
         self.whiten = Whiten(schedule((0, 7.5), (20000, 22.5), default=7.5))
 
@@ -157,7 +84,7 @@ class NonlinAttention(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(dim, 3 * hidden_dim)
+        self.in_proj = Linear(dim, 3 * hidden_dim)
         self.balancer = Balancer(
             min_positive=schedule((0, 0.25), (20000, 0.05)),
             max_positive=schedule((0, 0.75), (20000, 0.95)),
@@ -171,5 +98,5 @@ class NonlinAttention(nn.Module):
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """(N, T, dim) and weights (N, T, T) to (N, T, dim)."""
         s, v, y = self.in_proj(x).chunk(3, dim=-1)
-        gated = self.whiten1(v) * self.balancer(s).tanh()
+        gated = chains.tanh_gate(self.whiten1(v), self.balancer(s))
         return self.whiten2(self.out_proj((weights @ gated) * y))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from icefall_alp.models.kernels import chains
 from icefall_alp.models.zipformer.regularizers import limit_param
 from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
 
@@ -31,7 +32,7 @@ class Bypass(ScheduledModule):
         keep = sequence_mask(original, self.now(self.skip_rate)) if self.training else None
         if keep is not None:
             scale = scale * keep
-        return torch.lerp(original, new.to(original.dtype), scale)
+        return chains.bypass(original, new, scale)
 
 
 def sequence_mask(x: Tensor, rate: float) -> Tensor | None:

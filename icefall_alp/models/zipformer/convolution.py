@@ -7,16 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icefall_alp.models.zipformer.activations import ActDropLinear, SwooshR
+from icefall_alp.models.kernels import chains
+from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshR
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten
 from icefall_alp.models.zipformer.schedule import schedule
 
 
 def depthwise_conv(x: Tensor, conv: nn.Conv1d) -> Tensor:
-    """`conv` over the time axis of (N, T, C), as a two-dimensional channels-last one: nothing is transposed."""
-    image = x.transpose(1, 2).unsqueeze(2)
-    out = F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, padding=(0, conv.padding[0]), groups=conv.groups)
-    return out.squeeze(2).transpose(1, 2)
+    """`conv`, one filter for each channel, over the time axis of (N, T, C)."""
+    return chains.depthwise_conv(x, conv.weight, conv.bias, conv.padding[0])
 
 
 class ChunkCausalConv(nn.Module):
@@ -53,7 +52,7 @@ class ConvModule(nn.Module):
 
     def __init__(self, dim: int, kernel: int, causal: bool) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(dim, 2 * dim)
+        self.in_proj = Linear(dim, 2 * dim)
         self.balancer1 = Balancer(
             min_positive=schedule((0, 0.05), (8000, 0.025)),
             max_positive=1.0,
@@ -76,9 +75,7 @@ class ConvModule(nn.Module):
     def forward(self, x: Tensor, keep: Tensor | None, chunk_size: int) -> Tensor:
         """Padded frames (0 in `keep` (N, T, 1)) count as zeros for the convolution."""
         x, gate = self.in_proj(x).chunk(2, dim=-1)
-        x = x * self.balancer1(gate).sigmoid()
-        if keep is not None:
-            x = x * keep
+        x = chains.gate(x, self.balancer1(gate), keep)
         if isinstance(self.depthwise_conv, ChunkCausalConv):
             x = self.depthwise_conv(x, chunk_size)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from icefall_alp.models.zipformer.activations import ActDropLinear, SwooshL
+from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshL
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten
 from icefall_alp.models.zipformer.schedule import schedule
 
@@ -15,7 +15,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(dim, hidden_dim)
+        self.in_proj = Linear(dim, hidden_dim)
         self.hidden_balancer = Balancer(0.3, 1.0, 0.75, 5.0)
         dropout_p = schedule((0, 0.3), (20000, 0.1))
         self.out_proj = ActDropLinear(hidden_dim, dim, SwooshL, dropout_p, initial_scale=0.1)

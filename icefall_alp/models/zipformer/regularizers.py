@@ -9,20 +9,16 @@ checkpoint can keep its state.
 
 from __future__ import annotations
 
-import math
 import random
 
 import torch
 from torch import Tensor, nn
 
+from icefall_alp.models.kernels import chains
+from icefall_alp.models.kernels.plain import RMS_PER_MEAN_ABS, mean_over_deviation
 from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
 
-TINY = 1e-20
 PARAM_LIMIT_PROB = 0.6
-# mean |x| of a unit Gaussian is sqrt(2/pi), so an rms of r belongs to a mean absolute value of r / 1.2533
-RMS_PER_MEAN_ABS = 1.25331413732
-# atanh(2p - 1) times this approximates the mean/deviation of a Gaussian that is positive with probability p
-MEAN_PER_ATANH = 0.8139535143
 BALANCER_PROB = schedule((0, 0.5), (8000, 0.125), default=0.4)
 
 
@@ -112,39 +108,7 @@ class _Balancer(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
-        intercept, slope = _balancer_line(x.float(), ctx.limits, ctx.grad_scale, ctx.dim)
-        penalty = torch.addcmul(intercept, slope, x.float()).mul_(grad.float().abs())
-        return penalty.add_(grad).to(grad.dtype), None, None, None
-
-
-def _balancer_line(x: Tensor, limits: tuple[float, ...], grad_scale: float, dim: int) -> tuple[Tensor, Tensor]:
-    """The balancer's loss has, per channel, a gradient that is a straight line in x: its scaled intercept and slope."""
-    low_mean, high_mean, low_rms, high_rms = limits
-    others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
-    mean = x.mean(others, keepdim=True)
-    square = x.square().mean(others, keepdim=True)
-    raw_var = square - mean.square()
-    var = raw_var.clamp(min=TINY)
-    std, rms = var.sqrt(), square.clamp(min=TINY).sqrt()
-    side = _outside(mean / std, low_mean, high_mean) / std
-    # where a floor is active its value is a constant, and what would differentiate through it vanishes
-    bend = torch.where(raw_var > TINY, side * mean / var, 0.0)
-    size = torch.where(square > TINY, _outside(rms, low_rms, high_rms) / rms.square(), 0.0)
-    intercept, slope = side + bend * mean, size - bend
-    loss_rms = ((intercept + slope * mean).square() + slope.square() * (square - mean.square()).clamp(min=0.0)).sqrt()
-    scale = grad_scale / loss_rms.clamp(min=TINY)
-    return intercept * scale, slope * scale
-
-
-def _outside(value: Tensor, low: float, high: float) -> Tensor:
-    """1 above the interval, -1 below, 0 inside."""
-    return (value > high).to(value.dtype) - (value < low).to(value.dtype)
-
-
-def mean_over_deviation(positive: float) -> float:
-    """Mean over standard deviation of activations of which the share `positive` is above zero (approximation)."""
-    t = 2.0 * positive - 1.0
-    return MEAN_PER_ATANH * 0.5 * (math.log(1.0 + t + 1e-10) - math.log(1.0 - t + 1e-10))
+        return chains.balancer_gradient(x, grad, ctx.limits, ctx.grad_scale, ctx.dim), None, None, None
 
 
 class Balancer(ScheduledModule):
@@ -192,44 +156,16 @@ class _Whiten(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         module = ctx.module
-        centred, covariance, metric, pull = whitening_metric(x, module.num_groups)
-        violated = bool(metric >= ctx.limit)
-        module.prob = module.max_prob if violated else module.min_prob
-        if not violated:
-            return grad, None, None
-        identity = torch.eye(covariance.shape[-1], device=x.device)
-        direction = centred @ (covariance - pull * identity)
-        norms = grad.float().norm() / (direction.norm() + TINY)
-        direction = direction.transpose(0, 1).reshape(grad.shape)
-        return grad + (direction * (norms * module.grad_scale)).to(grad.dtype), None, None
-
-
-def whitening_metric(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """How far the covariance of each group of channels is from a multiple of the identity.
-
-    Args:
-        x: (..., C).
-        num_groups: G, dividing C.
-
-    Returns:
-        Centred activations (G, frames, C/G), their scatter matrices (G, C/G, C/G), the metric (>= 1, 1 when
-        white), and the multiple of the identity that the metric's gradient pulls the scatter towards.
-    """
-    channels = x.shape[-1]
-    grouped = x.float().reshape(-1, num_groups, channels // num_groups).transpose(0, 1)
-    centred = grouped - grouped.mean(1, keepdim=True)
-    covariance = centred.transpose(1, 2) @ centred
-    mean_diag = covariance.diagonal(dim1=1, dim2=2).sum() / channels
-    mean_square = covariance.square().sum() / channels
-    inverse = 1.0 / (mean_diag.square() + TINY)
-    return centred, covariance, mean_square * inverse, mean_square * mean_diag * inverse
+        grad, module.violated = chains.whiten_gradient(x, grad, module.num_groups, ctx.limit, module.grad_scale)
+        return grad, None, None
 
 
 class Whiten(ScheduledModule):
     """Push the covariance of the activations towards a multiple of the identity where the metric is above a limit.
 
     `prob`, the chance to look, is high after a violation was seen and low otherwise: it is part of the training
-    state (`AudioEncoder.training_state`).
+    state (`AudioEncoder.training_state`). Backward leaves its verdict in `violated`, on the device;
+    `settle_verdicts` turns those of a whole step into probabilities, waiting once.
     """
 
     min_prob, max_prob = 0.025, 0.25
@@ -238,9 +174,20 @@ class Whiten(ScheduledModule):
         super().__init__()
         self.whitening_limit, self.grad_scale, self.num_groups = whitening_limit, grad_scale, num_groups
         self.prob = self.max_prob
+        self.violated: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """The input (..., C)."""
         if not (wants_gradient(self, x) and fires(self.prob)):
             return x
         return _Whiten.apply(x, self, self.now(self.whitening_limit))
+
+
+def settle_verdicts(modules: list[Whiten]) -> None:
+    """Let the verdicts that backward left decide how often each module looks from now on."""
+    judged = [module for module in modules if module.violated is not None]
+    if not judged:
+        return
+    for module, violated in zip(judged, torch.stack([m.violated for m in judged]).tolist(), strict=True):
+        module.prob = module.max_prob if violated else module.min_prob
+        module.violated = None

@@ -6,14 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icefall_alp.models.zipformer import attention
-from icefall_alp.models.zipformer.attention import (
-    AttentionWeights,
-    NonlinAttention,
-    SelfAttention,
-    _Softmax,
-    relative_to_absolute,
-)
+from icefall_alp.models.kernels import chains, closed, plain
+from icefall_alp.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
 from icefall_alp.models.zipformer.masks import MASKED_SCORE
 from icefall_alp.models.zipformer.positions import positional_table
 
@@ -36,13 +30,14 @@ def test_attention_weights(units, check_module):
 def test_relative_shift(units):
     case = units("relshift")
     inp, out = case["inp"], case["out"]
-    assert torch.equal(relative_to_absolute(inp.flatten(0, 1)).view_as(out), out)
+    for form in (plain, closed):
+        assert torch.equal(form.relative_to_absolute(inp.flatten(0, 1)).view_as(out), out)
 
 
 @pytest.mark.parametrize("cached_scores", [1, 100, 2**19])
 def test_scores_differentiate_like_plain_autograd(monkeypatch, cached_scores):
     """However many matrices are worked on at a time: one, two, all."""
-    monkeypatch.setattr(attention, "CACHED_SCORES", cached_scores)
+    monkeypatch.setattr(closed, "CACHED_SCORES", cached_scores)
     torch.manual_seed(0)
     module = AttentionWeights(12, 16, num_heads=3, query_head_dim=4, pos_head_dim=2).double().eval()
     x = torch.randn(2, 5, 12, dtype=torch.double, requires_grad=True)
@@ -58,7 +53,7 @@ def test_scores_differentiate_like_plain_autograd(monkeypatch, cached_scores):
         return torch.cat((weights, weights[:1]))
 
     ours = module._scores(*_heads(module, x), table).view(3, 2, 5, 5)
-    ours, first = _Softmax.apply(ours, None)
+    ours, first = chains.attention_softmax(ours, None)
     ours = torch.cat((ours, first.unsqueeze(0)))
     g = torch.randn_like(ours)
     params = [x, *module.parameters()]
@@ -96,7 +91,7 @@ def test_nonlin_attention(units, check_module):
 def test_softmax(units, close):
     case = units("softmax")
     x = case["x"].unsqueeze(0).requires_grad_(True)
-    y, _ = _Softmax.apply(x, None)
+    y, _ = chains.attention_softmax(x, None)
     y.backward(case["gy"].unsqueeze(0))
     close(y[0], case["y"])
     close(x.grad[0], case["dx"])

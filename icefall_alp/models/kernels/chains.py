@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chains as models call them: defined in `plain`, computed by the form that suits the device of the first tensor.
+
+ICEFALL_ALP_FUSED=0 in the environment computes the definitions themselves, everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache, wraps
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from icefall_alp.models.kernels import closed, plain
+
+FUSED = os.environ.get("ICEFALL_ALP_FUSED", "1") != "0"
+
+
+def form_for(device_type: str) -> ModuleType:
+    """The module that computes chains on a type of device."""
+    if not FUSED:
+        return plain
+    return closed if device_type == "cpu" else _device_form()
+
+
+@cache
+def _device_form() -> ModuleType:
+    if find_spec("triton") is None:
+        return closed
+    return import_module("icefall_alp.models.kernels.triton_forms")
+
+
+def _by_device(definition: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(definition)
+    def chosen(x, *arguments):
+        return getattr(form_for(x.device.type), definition.__name__)(x, *arguments)
+
+    return chosen
+
+
+swoosh = _by_device(plain.swoosh)
+swoosh_linear = _by_device(plain.swoosh_linear)
+pointwise_conv = _by_device(plain.pointwise_conv)
+swoosh_pointwise_conv = _by_device(plain.swoosh_pointwise_conv)
+gate = _by_device(plain.gate)
+tanh_gate = _by_device(plain.tanh_gate)
+linear = _by_device(plain.linear)
+bias_norm = _by_device(plain.bias_norm)
+bypass = _by_device(plain.bypass)
+depthwise_conv = _by_device(plain.depthwise_conv)
+first_conv = _by_device(plain.first_conv)
+attention_scores = _by_device(plain.attention_scores)
+attention_softmax = _by_device(plain.attention_softmax)
+balancer_gradient = _by_device(plain.balancer_gradient)
+whiten_gradient = _by_device(plain.whiten_gradient)

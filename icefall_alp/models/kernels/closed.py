@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chains of `plain` in few passes over memory, with gradients in closed form. Same arguments, same results.
+
+On a CPU a pass costs what it moves: results are written in place where nothing else holds them, and what backward can
+take over from forward is kept. Elsewhere it is computed again.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from icefall_alp.models.kernels.plain import SLOPE, TINY
+
+CACHED_SCORES = 2**19  # numbers
+LINEAR_ABOVE = 20.0  # softplus(z) is z in float32
+
+
+def linear_value(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """linear(x) without a graph; on a CPU by oneDNN, which adds the bias while it writes and likes narrow matrices."""
+    plain_float = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
+    if x.device.type == "cpu" and plain_float and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+def swoosh_value(x: Tensor, shift: float, offset: float) -> Tensor:
+    """Value of a swoosh in the type of `x`, without a graph."""
+    wide = x.float()
+    z = wide - shift
+    value = torch.ops.aten.softplus.out(z, 1.0, LINEAR_ABOVE, out=z)
+    return value.add_(wide, alpha=-SLOPE).sub_(offset).to(x.dtype)
+
+
+def swoosh_slope(x: Tensor, shift: float) -> Tensor:
+    """Derivative of a swoosh at `x`, in float32."""
+    return (x.float() - shift).sigmoid_().sub_(SLOPE)
+
+
+class _Swoosh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, shift: float, offset: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.shift = shift
+        return swoosh_value(x, shift, offset)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return swoosh_slope(x, ctx.shift).mul_(grad).to(x.dtype), None, None
+
+
+class _SwooshLinear(torch.autograd.Function):
+    """Keeps x and the small mask, and on a CPU the activation."""
+
+    @staticmethod
+    def forward(ctx, x, mask, weight, bias, shift: float, offset: float) -> Tensor:
+        hidden = swoosh_value(x, shift, offset)
+        if mask is not None:
+            hidden.mul_(mask)
+        ctx.save_for_backward(x, mask, weight, hidden if x.device.type == "cpu" else None)
+        ctx.shift, ctx.offset = shift, offset
+        return linear_value(hidden, weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, mask, weight, hidden = ctx.saved_tensors
+        slope = swoosh_slope(x, ctx.shift)
+        if mask is not None:
+            slope.mul_(mask)
+        if hidden is None:
+            hidden = swoosh_value(x, ctx.shift, ctx.offset)
+            hidden = hidden if mask is None else hidden.mul_(mask)
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_x = slope.mul_(grad @ weight.to(grad.dtype)).to(x.dtype)
+        grad_weight = rows.t() @ hidden.to(grad.dtype).reshape(-1, hidden.shape[-1])
+        return grad_x, None, grad_weight.to(weight.dtype), rows.sum(0).to(weight.dtype), None, None
+
+
+class _Gate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:
+        opened = gates.sigmoid()
+        if keep is not None:
+            opened.mul_(keep)
+        ctx.save_for_backward(x, opened)
+        return x * opened
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, opened = ctx.saved_tensors  # where `keep` is 0 so is the gradient of the sigmoid, opened (1 - opened)
+        return grad * opened, torch.ops.aten.sigmoid_backward(grad * x, opened), None
+
+
+class _TanhGate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, gates: Tensor) -> Tensor:
+        # libraries are slow at tanh and fast at its twin, the sigmoid
+        bent = (gates.float() * 2.0).sigmoid_().mul_(2.0).sub_(1.0).to(gates.dtype)
+        ctx.save_for_backward(x, bent)
+        return x * bent
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, bent = ctx.saved_tensors
+        return grad * bent, torch.ops.aten.tanh_backward(grad * x, bent)
+
+
+class _BiasNorm(torch.autograd.Function):
+    """Keeps x and one number for each frame."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
+        wide = x.float()
+        inverse_rms = (wide - bias).square_().mean(-1, keepdim=True).rsqrt_()
+        ctx.save_for_backward(x, bias, log_scale, inverse_rms)
+        return wide * (inverse_rms * log_scale.exp())
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, bias, log_scale, inverse_rms = ctx.saved_tensors
+        wide, grad = x.float(), grad.float()
+        scale = inverse_rms * log_scale.exp()
+        # per frame: the derivative of the output's inner product with `grad` by log(scale)
+        pull = scale * (grad * wide).sum(-1, keepdim=True)
+        through_rms = (wide - bias).mul_(pull * inverse_rms.square() / x.shape[-1])
+        grad_bias = through_rms.flatten(0, -2).sum(0)
+        grad_x = torch.addcmul(through_rms.neg_(), grad, scale)
+        return grad_x.to(x.dtype), grad_bias, pull.sum()
+
+
+class _Bypass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(original, new, scale)
+        return torch.lerp(original, new.to(original.dtype), scale)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        original, new, scale = ctx.saved_tensors
+        grad_new = grad * scale
+        grad_scale = (new - original).mul_(grad).sum_to_size(scale.shape)
+        return grad - grad_new, grad_new.to(new.dtype), grad_scale
+
+
+def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
+    return _Swoosh.apply(x, shift, offset)
+
+
+def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
+    return _SwooshLinear.apply(x, mask, weight, bias, shift, offset)
+
+
+def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As a matrix product: channels are innermost."""
+    return linear(x, weight.flatten(1), bias)
+
+
+def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
+    return swoosh_linear(x, None, weight.flatten(1), bias, shift, offset)
+
+
+def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:  # noqa: D103
+    return _Gate.apply(x, gates, keep)
+
+
+def tanh_gate(x: Tensor, gates: Tensor) -> Tensor:  # noqa: D103
+    return _TanhGate.apply(x, gates)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Without a graph by the fastest library."""
+    return F.linear(x, weight, bias) if torch.is_grad_enabled() else linear_value(x, weight, bias)
+
+
+def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D103
+    return _BiasNorm.apply(x, bias, log_scale)
+
+
+def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:  # noqa: D103
+    return _Bypass.apply(original, new, scale)
+
+
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """As a two-dimensional channels-last convolution: nothing is transposed."""
+    image = x.transpose(1, 2).unsqueeze(2)
+    out = F.conv2d(image, weight.unsqueeze(2), bias, padding=(0, padding), groups=weight.shape[0])
+    return out.squeeze(2).transpose(1, 2)
+
+
+def first_conv(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As a 1x3 convolution of three channels, the three frames.
+
+    Libraries are slow at a single channel; on a CPU this is four times as fast. Its output is channels-last, and so
+    is everything computed from it.
+    """
+    frames = torch.stack((features[:, :-2], features[:, 1:-1], features[:, 2:]), dim=-1).permute(0, 3, 1, 2)
+    return F.conv2d(frames, weight.transpose(1, 2), bias, padding=(0, 1))
+
+
+def relative_to_absolute(scores: Tensor) -> Tensor:
+    """View of (B, T, 2T-1), indexed by source - target + T - 1, as (B, T, T), indexed by source."""
+    batch, num_frames, num_offsets = scores.shape
+    strides = (num_frames * num_offsets, num_offsets - 1, 1)
+    return scores.as_strided((batch, num_frames, num_frames), strides, scores.storage_offset() + num_frames - 1)
+
+
+class _Scores(torch.autograd.Function):
+    """Relative scores are twice as wide as absolute ones.
+
+    On a CPU they are made a few matrices at a time, so that they stay in the cache; backward writes the gradient into
+    the same skewed frame.
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k, p, pos)
+        scores = torch.bmm(q, k.transpose(1, 2))
+        for part in _parts(pos, q.shape[1]):
+            scores[part] += relative_to_absolute(torch.bmm(p[part], pos[part]))
+        return scores
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        q, k, p, pos = ctx.saved_tensors
+        grad_p, grad_pos = torch.empty_like(p), torch.empty_like(pos)
+        relative: Tensor | None = None
+        for part in _parts(pos, q.shape[1]):
+            size = len(p[part])
+            if relative is None:  # between the rows that are overwritten each time it stays zero
+                relative = grad.new_zeros(size, q.shape[1], pos.shape[2])
+            relative_to_absolute(relative[:size]).copy_(grad[part])
+            grad_p[part] = torch.bmm(relative[:size], pos[part].transpose(1, 2))
+            grad_pos[part] = torch.bmm(p[part].transpose(1, 2), relative[:size])
+        return torch.bmm(grad, k), torch.bmm(grad.transpose(1, 2), q), grad_p, grad_pos
+
+
+def _parts(pos: Tensor, num_frames: int) -> list[slice]:
+    """The batch cut into slices whose relative scores fit in a cache; on other devices than a CPU, in one."""
+    batch, _, num_offsets = pos.shape
+    step = batch if pos.device.type != "cpu" else max(1, CACHED_SCORES // (num_frames * num_offsets))
+    return [slice(start, start + step) for start in range(0, batch, step)]
+
+
+class _Softmax(torch.autograd.Function):
+    """A copy of the first head's weights spares the slice's backward, which would fill a whole gradient with zeros."""
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        biased = scores if bias is None else scores + bias
+        weights = biased.softmax(-1, dtype=torch.float32).to(scores.dtype)
+        ctx.save_for_backward(weights)
+        ctx.set_materialize_grads(False)
+        return weights, weights[0].clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, None]:
+        (weights,) = ctx.saved_tensors
+        grad_scores = torch.zeros_like(weights) if grad is None else _softmax_backward(grad, weights)
+        if grad_first is not None:
+            grad_scores[0] += _softmax_backward(grad_first, weights[0])
+        return grad_scores, None
+
+
+def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    wide = torch.ops.aten._softmax_backward_data(grad.float(), weights.float(), -1, torch.float32)
+    return wide.to(weights.dtype)
+
+
+def attention_scores(q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:  # noqa: D103
+    return _Scores.apply(q, k, p, pos)
+
+
+def attention_softmax(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: D103
+    return _Softmax.apply(scores, bias)
+
+
+def balancer_gradient(
+    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
+) -> Tensor:
+    """The loss has, per channel, a gradient that is a straight line in x."""
+    wide = x.float()
+    intercept, slope = balancer_line(wide, limits, grad_scale, dim)
+    return torch.addcmul(intercept, slope, wide).mul_(grad.float().abs()).add_(grad).to(grad.dtype)
+
+
+def balancer_line(x: Tensor, limits: tuple[float, ...], grad_scale: float, dim: int) -> tuple[Tensor, Tensor]:
+    """Scaled intercept and slope of the balancer loss's gradient, as a function of x, for each channel."""
+    others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
+    mean = x.mean(others, keepdim=True)
+    square = x.square().mean(others, keepdim=True)
+    return line_from_moments(mean, square, limits, grad_scale)
+
+
+def line_from_moments(
+    mean: Tensor, square: Tensor, limits: tuple[float, ...], grad_scale: float
+) -> tuple[Tensor, Tensor]:
+    """`balancer_line` from the mean of x and that of its square."""
+    low_mean, high_mean, low_rms, high_rms = limits
+    raw_var = square - mean.square()
+    var = raw_var.clamp(min=TINY)
+    std, rms = var.sqrt(), square.clamp(min=TINY).sqrt()
+    side = _outside(mean / std, low_mean, high_mean) / std
+    # where a floor is active its value is a constant, and what would differentiate through it vanishes
+    bend = torch.where(raw_var > TINY, side * mean / var, 0.0)
+    size = torch.where(square > TINY, _outside(rms, low_rms, high_rms) / rms.square(), 0.0)
+    intercept, slope = side + bend * mean, size - bend
+    loss_rms = ((intercept + slope * mean).square() + slope.square() * (square - mean.square()).clamp(min=0.0)).sqrt()
+    scale = grad_scale / loss_rms.clamp(min=TINY)
+    return intercept * scale, slope * scale
+
+
+def _outside(value: Tensor, low: float, high: float) -> Tensor:
+    """1 above the interval, -1 below, 0 inside."""
+    return (value > high).to(value.dtype) - (value < low).to(value.dtype)
+
+
+def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad_scale: float) -> tuple[Tensor, Tensor]:
+    """The metric's gradient is the centred activations times their scatter less a multiple of the identity."""
+    channels = x.shape[-1]
+    grouped = x.float().reshape(-1, num_groups, channels // num_groups).transpose(0, 1)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    scatter = centred.transpose(1, 2) @ centred
+    mean_diag = scatter.diagonal(dim1=1, dim2=2).sum() / channels
+    metric = scatter.square().sum() / channels / (mean_diag.square() + TINY)
+    violated = metric >= limit
+    if x.device.type == "cpu" and not violated:  # looking costs nothing on a CPU; elsewhere it would wait
+        return grad, violated
+    scatter.diagonal(dim1=1, dim2=2).sub_(metric * mean_diag)
+    direction = centred @ scatter
+    scale = torch.where(violated, grad_scale * grad.float().norm() / (direction.norm() + TINY), 0.0)
+    return grad + (direction.transpose(0, 1).reshape(grad.shape) * scale).to(grad.dtype), violated

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each chain as its formula reads; autograd differentiates it. Zipformer, arXiv:2310.11230, section 3.
+
+Shapes: N batch, T frames, C channels, B heads * items.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SLOPE = 0.08
+TINY = 1e-20
+# mean |x| of a unit Gaussian is sqrt(2/pi), so an rms of r belongs to a mean absolute value of r / 1.2533
+RMS_PER_MEAN_ABS = 1.25331413732
+# atanh(2p - 1) times this approximates the mean/deviation of a Gaussian that is positive with probability p
+MEAN_PER_ATANH = 0.8139535143
+
+
+def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:
+    """log(1 + exp(x - shift)) - 0.08 x - offset, in float32; returned in the type of `x` (any shape)."""
+    wide = x.float()
+    return (torch.logaddexp(wide - shift, wide.new_zeros(())) - SLOPE * wide - offset).to(x.dtype)
+
+
+def swoosh_linear(x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, shift: float, offset: float) -> Tensor:
+    """linear(mask * swoosh(x)): x (N, ..., C) with a dropout mask (N, 1, C), or None."""
+    hidden = swoosh(x, shift, offset)
+    return F.linear(hidden if mask is None else hidden * mask, weight, bias)
+
+
+def swoosh_pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor, shift: float, offset: float) -> Tensor:
+    """`pointwise_conv` of swoosh(x)."""
+    return pointwise_conv(swoosh(x, shift, offset), weight, bias)
+
+
+def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:
+    """x sigmoid(gates), zero at padded frames: x and gates (N, T, C), `keep` (N, T, 1) 1 or 0, or None."""
+    gated = x * gates.sigmoid()
+    return gated if keep is None else gated * keep
+
+
+def tanh_gate(x: Tensor, gates: Tensor) -> Tensor:
+    """x tanh(gates), both (N, T, C)."""
+    return x * gates.tanh()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x W^T + b over the last axis."""
+    return F.linear(x, weight, bias)
+
+
+def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
+    """x exp(log_scale) / rms(x - bias) over the last axis, in float32; no epsilon."""
+    wide = x.float()
+    return wide * (wide - bias).square().mean(-1, keepdim=True).rsqrt() * log_scale.exp()
+
+
+def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
+    """original + (new - original) scale: (N, T, C), scale (C,) or (N, 1, C)."""
+    return original + (new - original) * scale
+
+
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """Convolution of each channel over time: x (N, T, C), weight (C, 1, K)."""
+    return F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=weight.shape[0]).transpose(1, 2)
+
+
+def first_conv(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The 3x3 convolution of the one input channel, bins padded: (N, T, F) to (N, C, T - 2, F)."""
+    return F.conv2d(features.unsqueeze(1), weight, bias, padding=(0, 1))
+
+
+def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution of one pixel over images with channels innermost: x (N, T, F, C), weight (D, C, 1, 1)."""
+    return F.conv2d(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)
+
+
+def relative_to_absolute(scores: Tensor) -> Tensor:
+    """(B, T, 2T-1), indexed by source - target + T - 1, to (B, T, T), indexed by source."""
+    num_frames = scores.shape[1]
+    frames = torch.arange(num_frames, device=scores.device)
+    index = frames.unsqueeze(0) - frames.unsqueeze(1) + num_frames - 1
+    return scores.gather(2, index.expand(scores.shape[0], -1, -1))
+
+
+def attention_scores(q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:
+    """q_t . k_s + p_t . pos_{s-t}: q, k (B, T, d), p (B, T, e), pos (B, e, 2T-1) to (B, T, T)."""
+    return q @ k.transpose(1, 2) + relative_to_absolute(p @ pos)
+
+
+def attention_softmax(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Softmax over sources in float32: (heads, N, T, T) and what hides sources to weights, and those of head 0."""
+    weights = (scores if bias is None else scores + bias).softmax(-1, dtype=torch.float32).to(scores.dtype)
+    return weights, weights[0]
+
+
+def balancer_gradient(
+    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
+) -> Tensor:
+    """`grad` and the gradient of the balancer's loss on `x`, scaled to `grad_scale` of it; channels on axis `dim`.
+
+    The loss of a channel is |m - clip(m, low, high)| + |log(clip(r, low, high) / r)|, m its mean over its standard
+    deviation and r its root mean square; `limits` are those of m, then those of r.
+    """
+    low_mean, high_mean, low_rms, high_rms = limits
+    others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
+    with torch.enable_grad():
+        leaf = x.detach().float().requires_grad_(True)
+        mean, square = leaf.mean(others), leaf.square().mean(others)
+        m, r = mean / (square - mean.square()).clamp(min=TINY).sqrt(), square.clamp(min=TINY).sqrt()
+        loss = (m - m.clamp(low_mean, high_mean)).abs() + (r.clamp(low_rms, high_rms) / r).log().abs()
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+    slope = slope * (grad_scale / slope.square().mean(others, keepdim=True).sqrt().clamp(min=TINY))
+    return (grad.float() + grad.float().abs() * slope).to(grad.dtype)
+
+
+def whitening_metric(x: Tensor, num_groups: int) -> Tensor:
+    """How far the covariance of each group of channels is from a multiple of the identity: 1 when white, else more."""
+    channels = x.shape[-1]
+    grouped = x.float().reshape(-1, num_groups, channels // num_groups).transpose(0, 1)
+    centred = grouped - grouped.mean(1, keepdim=True)
+    covariance = centred.transpose(1, 2) @ centred
+    mean_diag = covariance.diagonal(dim1=1, dim2=2).sum() / channels
+    return covariance.square().sum() / channels / (mean_diag.square() + TINY)
+
+
+def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad_scale: float) -> tuple[Tensor, Tensor]:
+    """`grad`, and where the metric of x (..., C) reaches `limit`, a step down it of `grad_scale` times grad's norm.
+
+    Returns:
+        The gradient and whether the limit was reached, a scalar on the device.
+    """
+    with torch.enable_grad():
+        leaf = x.detach().float().requires_grad_(True)
+        metric = whitening_metric(leaf, num_groups)
+        (direction,) = torch.autograd.grad(metric, leaf)
+    violated = metric.detach() >= limit
+    step = direction * (grad_scale * grad.float().norm() / (direction.norm() + TINY))
+    return torch.where(violated, grad + step.to(grad.dtype), grad), violated
+
+
+def mean_over_deviation(positive: float) -> float:
+    """Mean over standard deviation of activations of which the share `positive` is above zero (approximation)."""
+    t = 2.0 * positive - 1.0
+    return MEAN_PER_ATANH * 0.5 * (math.log(1.0 + t + 1e-10) - math.log(1.0 - t + 1e-10))

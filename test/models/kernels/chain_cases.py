@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every chain with its arguments, in shapes that are odd, empty or of one frame; used by the tests of all forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+SIZES = {"odd": (3, 7, 5), "wide": (2, 33, 130), "one_frame": (2, 1, 6), "empty": (0, 4, 6)}
+SWOOSH_L = (4.0, 0.035)
+
+
+def arguments(chain: str, size: str, dtype: torch.dtype = torch.float32) -> tuple[list[Tensor | None], tuple]:
+    """Tensors, the differentiable ones with gradients on, and the constants that follow them."""
+    torch.manual_seed(0)
+    items, frames, dim = SIZES[size]
+    return _MAKERS[chain](items, frames, dim, lambda *shape: (2 * torch.randn(shape)).to(dtype).requires_grad_())
+
+
+def _keep(items: int, frames: int, x: Tensor) -> Tensor:
+    lens = torch.arange(items) % max(frames, 1) + 1
+    return (torch.arange(frames) < lens[:, None]).unsqueeze(2).to(x.dtype)
+
+
+def _attention(items, frames, dim, leaf):
+    return [leaf(items, frames, dim), leaf(items, frames, dim), leaf(items, frames, 2), leaf(items, 2, 2 * frames - 1)]
+
+
+def _softmax(items, frames, dim, leaf):
+    scores = leaf(2, items, frames, frames)
+    hidden = torch.arange(frames) >= (torch.arange(items) % max(frames, 1) + 1)[:, None]
+    return [scores, hidden.unsqueeze(1).to(scores.dtype) * -1e9]
+
+
+def _image(items, frames, dim, leaf):
+    return [leaf(items, frames, 3, dim), leaf(4, dim, 1, 1), leaf(4)]
+
+
+_MAKERS: dict[str, Callable] = {
+    "swoosh": lambda n, t, c, leaf: ([leaf(n, t, c)], SWOOSH_L),
+    "swoosh_linear": lambda n, t, c, leaf: (
+        [leaf(n, t, c), (torch.rand(n, 1, c) > 0.3).to(leaf(1).dtype) / 0.7, leaf(4, c), leaf(4)],
+        SWOOSH_L,
+    ),
+    "linear": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(4, c), leaf(4)], ()),
+    "pointwise_conv": lambda n, t, c, leaf: (_image(n, t, c, leaf), ()),
+    "swoosh_pointwise_conv": lambda n, t, c, leaf: (_image(n, t, c, leaf), SWOOSH_L),
+    "gate": lambda n, t, c, leaf: ([x := leaf(n, t, c), leaf(n, t, c), _keep(n, t, x)], ()),
+    "tanh_gate": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c)], ()),
+    "bias_norm": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c), leaf()], ()),
+    "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
+    "depthwise_conv": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c, 1, 5), leaf(c)], (2,)),
+    "first_conv": lambda n, t, c, leaf: ([leaf(n, t + 2, c), leaf(4, 1, 3, 3), leaf(4)], ()),
+    "attention_scores": lambda n, t, c, leaf: (_attention(n, t, c, leaf), ()),
+    "attention_softmax": lambda n, t, c, leaf: (_softmax(n, t, c, leaf), ()),
+}
+CHAINS = list(_MAKERS)
+
+
+def outputs_and_gradients(form, chain: str, size: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """What a form computes, and its gradients for a fixed gradient of the outputs."""
+    tensors, constants = arguments(chain, size, dtype)
+    result = getattr(form, chain)(*tensors, *constants)
+    outputs = result if isinstance(result, tuple) else (result,)
+    torch.manual_seed(1)
+    inputs = [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
+    gradients = torch.autograd.grad(outputs, inputs, [torch.randn(out.shape).to(out.dtype) for out in outputs])
+    return [*(out.detach() for out in outputs), *gradients]

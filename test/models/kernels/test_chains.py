@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which form computes a chain; all forms know all chains; a whole encoder agrees with itself."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from icefall_alp.config.zipformer import ZipformerConfig
+from icefall_alp.models import AudioEncoder
+from icefall_alp.models.kernels import chains, closed, plain
+
+NAMES = [name for name, value in vars(chains).items() if hasattr(value, "__wrapped__") and name in vars(plain)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forms_have_the_same_arguments(name):
+    wanted = list(inspect.signature(getattr(plain, name)).parameters)
+    assert list(inspect.signature(getattr(closed, name)).parameters) == wanted
+
+
+def test_the_device_and_the_switch_decide(monkeypatch):
+    monkeypatch.setattr(chains, "FUSED", True)
+    assert chains.form_for("cpu") is closed
+    monkeypatch.setattr(chains, "FUSED", False)
+    assert chains.form_for("cpu") is chains.form_for("another") is plain
+    assert len(NAMES) > 10
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_whole_encoder_is_the_same_in_both_forms(monkeypatch, training):
+    """Loss and every gradient, dropout and regularisers on and drawn alike."""
+    sizes = {"encoder_dim": (8, 12), "feedforward_dim": (16, 24), "encoder_unmasked_dim": (8, 8)}
+    config = replace(
+        ZipformerConfig(), frontend_channels=(2, 4, 6), num_encoder_layers=(1, 1), downsampling_factor=(1, 2),
+        num_heads=(2, 2), cnn_module_kernel=(5, 5), query_head_dim=4, value_head_dim=4, pos_dim=8, **sizes,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    encoder = AudioEncoder(config).train(training)
+    encoder.set_batch_count(500)
+    features, lens = torch.randn(3, 57, 80), torch.tensor([57, 40, 31])
+    results = []
+    for fused in (True, False):
+        monkeypatch.setattr(chains, "FUSED", fused)
+        torch.manual_seed(1)
+        random.seed(1)
+        out, _ = encoder(features, lens)
+        loss = out[:, :6].square().mean()
+        wanted = [p for p in encoder.parameters() if p.requires_grad]
+        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+        results.append((loss.detach(), torch.cat([g.flatten() for g in grads if g is not None])))
+    (loss, grads), (plain_loss, plain_grads) = results
+    torch.testing.assert_close(loss, plain_loss, rtol=1e-5, atol=0)
+    assert (grads - plain_grads).norm() < 1e-4 * plain_grads.norm()

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The closed forms against the definitions: values, gradients, both precisions, any size."""
+
+from __future__ import annotations
+
+import chain_cases
+import pytest
+import torch
+
+from icefall_alp.models.kernels import closed, plain
+
+CLOSE = {torch.float32: {"rtol": 2e-5, "atol": 2e-5}, torch.bfloat16: {"rtol": 3e-2, "atol": 6e-2}}
+
+
+@pytest.mark.parametrize("size", chain_cases.SIZES)
+@pytest.mark.parametrize("chain", chain_cases.CHAINS)
+def test_equals_the_definition(chain, size):
+    ours = chain_cases.outputs_and_gradients(closed, chain, size)
+    for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, size), strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, **CLOSE[torch.float32])
+
+
+@pytest.mark.parametrize("chain", ["swoosh", "gate", "tanh_gate", "bypass", "attention_softmax"])
+def test_half_precision_stays_near_the_definition_in_full(chain):
+    ours = chain_cases.outputs_and_gradients(closed, chain, "wide", torch.bfloat16)
+    for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, "wide"), strict=True):
+        assert a.dtype == torch.bfloat16
+        assert torch.nn.functional.cosine_similarity(a.float().flatten(), b.flatten(), dim=0) > 0.999
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (3, 5, 12), (1, 1, 6)])
+def test_modifiers_equal_differentiated_losses(shape):
+    torch.manual_seed(0)
+    x, grad = torch.randn(shape) * 3 + 1, torch.randn(shape)
+    limits = (-0.1, 0.1, 0.2, 1.0)
+    ours, reference = (form.balancer_gradient(x, grad, limits, 0.04, -1) for form in (closed, plain))
+    torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
+    for groups, limit in ((1, 1.5), (2, 1.0), (3, 1e9)):
+        (ours, saw), (reference, seen) = (form.whiten_gradient(x, grad, groups, limit, 0.1) for form in (closed, plain))
+        assert bool(saw) == bool(seen)
+        torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_graph_the_values_are_the_same():
+    for chain in ("linear", "swoosh_linear", "pointwise_conv"):
+        tensors, constants = chain_cases.arguments(chain, "odd")
+        with torch.no_grad():
+            frozen = getattr(closed, chain)(*tensors, *constants)
+        torch.testing.assert_close(frozen, getattr(closed, chain)(*tensors, *constants).detach())

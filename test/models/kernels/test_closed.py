@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import chain_cases
 import pytest
 import torch
 
 from icefall_alp.models.kernels import closed, plain
+from test.models.kernels import chain_cases
 
 CLOSE = {torch.float32: {"rtol": 2e-5, "atol": 2e-5}, torch.bfloat16: {"rtol": 3e-2, "atol": 6e-2}}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig
 
@@ -29,6 +30,7 @@ from icefall_alp.models.tokenizer import Tokenizer
 
 ARCHITECTURES = ("bert", "roberta")
 BERT_POSITIONS = 512
+LENGTH_STEP = 8  # tokens by which captions of one forward pass differ at most
 
 
 class TextEncoder(nn.Module):
@@ -63,13 +65,24 @@ class TextEncoder(nn.Module):
         return cls(_random(bert_config(config, tokenizer)), tokenizer, config.max_text_tokens)
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor, int]:
-        """Return ids (N, U) and lens (N,) on this tower's device, and how many captions were cut."""
+        """Return ids (N, U) on this tower's device, lens (N,) on the CPU, and how many captions were cut."""
         ids, lens, num_cut = self.tokenizer.encode(texts, self.max_tokens)
-        device = next(self.parameters()).device
-        return ids.to(device, non_blocking=True), lens.to(device, non_blocking=True), num_cut
+        return ids.to(next(self.parameters()).device, non_blocking=True), lens, num_cut
 
     def encode(self, ids: Tensor, lens: Tensor) -> Tensor:
-        """Map tokens (N, U) with lens (N,) to vectors (N, output_dim)."""
+        """Map tokens (N, U) with lens (N,), these on the CPU, to vectors (N, output_dim).
+
+        Captions of similar length go through the transformer together: the batch's longest would pad all others.
+        """
+        order = lens.argsort(stable=True)
+        _, sizes = torch.unique_consecutive((lens[order] - 1) // LENGTH_STEP, return_counts=True)
+        vectors = []
+        for rows in order.split(sizes.tolist()):
+            longest = int(lens[rows[-1]])
+            vectors.append(self._encode_alike(ids[rows.to(ids.device), :longest], lens[rows].to(ids.device)))
+        return torch.cat(vectors)[order.argsort().to(ids.device)]
+
+    def _encode_alike(self, ids: Tensor, lens: Tensor) -> Tensor:
         # transformers reads the content of a two-dimensional mask, which makes a GPU wait; one of four it only applies
         mask = valid_frames(lens, ids.size(1))[:, None, None, :]
         hidden = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state

@@ -92,8 +92,9 @@ class Conv2dSubsampling(ScheduledModule):
         """
         weight = self._channels_innermost(self.out.weight)
         size = self._slice_size(features)
-        hidden = [None] * len(features) if padding is None else padding.split(size)
-        x = [self._convolve(part, hide, weight) for part, hide in zip(features.split(size), hidden, strict=False)]
+        parts = features.split(size)
+        hidden = [None] * len(parts) if padding is None else padding.split(size)
+        x = [self._convolve(part, hide, weight) for part, hide in zip(parts, hidden, strict=True)]
         x = self.out_norm(self.out_whiten(x[0] if len(x) == 1 else torch.cat(x)))
         mask = shared_dropout_mask(x, self.now(self.dropout_p)) if self.training else None
         return x if mask is None else x * mask

@@ -7,6 +7,8 @@ take over from forward is kept. Elsewhere it is computed again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -274,6 +276,15 @@ def attention_scores(q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:  #
 
 def attention_softmax(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: D103
     return _Softmax.apply(scores, bias)
+
+
+def attention_weights(  # noqa: D103
+    q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
+    modify: Callable[[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    scores = torch.bmm(q, k.transpose(1, 2)) if p is None else attention_scores(q, k, p, pos)
+    scores = scores if modify is None else modify(scores)
+    return attention_softmax(scores.unflatten(0, (num_heads, -1)), bias)
 
 
 def balancer_gradient(

@@ -7,6 +7,7 @@ Shapes: N batch, T frames, C channels, B heads * items.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -96,6 +97,19 @@ def attention_softmax(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tens
     """Softmax over sources in float32: (heads, N, T, T) and what hides sources to weights, and those of head 0."""
     weights = (scores if bias is None else scores + bias).softmax(-1, dtype=torch.float32).to(scores.dtype)
     return weights, weights[0]
+
+
+def attention_weights(
+    q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
+    modify: Callable[[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`attention_scores`, without positions where p is None, and `attention_softmax` over them.
+
+    `modify` is the identity but for gradients: it sees the scores (B, T, T) before the softmax.
+    """
+    scores = q @ k.transpose(1, 2) if p is None else attention_scores(q, k, p, pos)
+    scores = scores if modify is None else modify(scores)
+    return attention_softmax(scores.unflatten(0, (num_heads, -1)), bias)
 
 
 def balancer_gradient(

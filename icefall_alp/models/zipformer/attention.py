@@ -6,12 +6,11 @@ arXiv:2310.11230, sections 3.1 and 4 of its appendix. Scores are not divided by 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
 from icefall_alp.models.zipformer.activations import Linear, scaled_linear
-from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, fires, penalize_abs
+from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, abs_penalty, fires
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
 SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB = 25.0, 1e-4, 0.1
@@ -45,17 +44,17 @@ class AttentionWeights(ScheduledModule):
         width = self.num_heads * self.query_head_dim
         q, k, p = self.in_proj(x).split((width, width, self.num_heads * self.pos_head_dim), dim=-1)
         k = self.whiten_keys(self.balance_keys(k))
-        scores = self._scores(self._by_head(q), self._by_head(k), p, pos_emb)
-        scores = penalize_abs(self, scores, SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB)
-        scores = scores.view(self.num_heads, x.shape[0], x.shape[1], x.shape[1])
-        return chains.attention_softmax(scores, score_bias)
+        p, pos = self._positions(p, pos_emb)
+        penalty = abs_penalty(self, q, SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB)
+        q, k = self._by_head(q), self._by_head(k)
+        return chains.attention_weights(q, k, p, pos, score_bias, self.num_heads, penalty)
 
-    def _scores(self, q: Tensor, k: Tensor, p: Tensor, pos_emb: Tensor) -> Tensor:
+    def _positions(self, p: Tensor, pos_emb: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Position queries (heads * N, T, d) and keys (heads * N, d, 2T-1), or None twice where they are left out."""
         if self.training and fires(self.now(self.pos_emb_skip_rate)):
-            return torch.bmm(q, k.transpose(1, 2))
+            return None, None
         pos = self.linear_pos(pos_emb).unflatten(1, (self.num_heads, self.pos_head_dim)).permute(1, 2, 0)
-        pos = pos.repeat_interleave(q.shape[0] // self.num_heads, dim=0)
-        return chains.attention_scores(q, k, self._by_head(p), pos)
+        return self._by_head(p), pos.repeat_interleave(p.shape[0], dim=0)
 
     def _by_head(self, x: Tensor) -> Tensor:
         """(N, T, heads * d) to (heads * N, T, d)."""

@@ -10,6 +10,7 @@ checkpoint can keep its state.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -68,11 +69,21 @@ class _PenalizeAbs(torch.autograd.Function):
         return torch.add(grad, sign * (ctx.penalty * ctx.clock.loss_scale)), None, None, None
 
 
-def penalize_abs(module: ScheduledModule, x: Tensor, limit: float, penalty: float, prob: float) -> Tensor:
-    """With probability `prob` add penalty * sign(x) to the gradient of the summed loss where |x| > limit."""
+def abs_penalty(
+    module: ScheduledModule, x: Tensor, limit: float, penalty: float, prob: float
+) -> Callable[[Tensor], Tensor] | None:
+    """With probability `prob` what adds penalty * sign to the gradient of the summed loss where a score is above limit.
+
+    Args:
+        module: whose clock knows the scale of the loss.
+        x: what the scores are made from; without gradient there is no penalty.
+        limit: of the absolute scores.
+        penalty: added.
+        prob: else None.
+    """
     if wants_gradient(module, x) and fires(prob):
-        return _PenalizeAbs.apply(x, module, limit, penalty)
-    return x
+        return lambda scores: _PenalizeAbs.apply(scores, module, limit, penalty)
+    return None
 
 
 class _ScaleGrad(torch.autograd.Function):

@@ -16,7 +16,11 @@ def arguments(chain: str, size: str, dtype: torch.dtype = torch.float32) -> tupl
     """Tensors, the differentiable ones with gradients on, and the constants that follow them."""
     torch.manual_seed(0)
     items, frames, dim = SIZES[size]
-    return _MAKERS[chain](items, frames, dim, lambda *shape: (2 * torch.randn(shape)).to(dtype).requires_grad_())
+
+    def leaf(*shape: int) -> Tensor:  # numbers that half precision holds too, so that both see the same
+        return (1.5 * torch.randn(shape)).bfloat16().to(dtype).requires_grad_()
+
+    return _MAKERS[chain](items, frames, dim, leaf)
 
 
 def _keep(items: int, frames: int, x: Tensor) -> Tensor:
@@ -25,13 +29,15 @@ def _keep(items: int, frames: int, x: Tensor) -> Tensor:
 
 
 def _attention(items, frames, dim, leaf):
-    return [leaf(items, frames, dim), leaf(items, frames, dim), leaf(items, frames, 2), leaf(items, 2, 2 * frames - 1)]
-
-
-def _softmax(items, frames, dim, leaf):
-    scores = leaf(2, items, frames, frames)
+    batch = 2 * items
     hidden = torch.arange(frames) >= (torch.arange(items) % max(frames, 1) + 1)[:, None]
-    return [scores, hidden.unsqueeze(1).to(scores.dtype) * -1e9]
+    q, k, p, pos = (
+        leaf(batch, frames, dim),
+        leaf(batch, frames, dim),
+        leaf(batch, frames, 2),
+        leaf(batch, 2, 2 * frames - 1),
+    )
+    return [q, k, p, pos, hidden.unsqueeze(1).to(q.dtype) * -1e9]
 
 
 def _image(items, frames, dim, leaf):
@@ -53,8 +59,7 @@ _MAKERS: dict[str, Callable] = {
     "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
     "depthwise_conv": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c, 1, 5), leaf(c)], (2,)),
     "first_conv": lambda n, t, c, leaf: ([leaf(n, t + 2, c), leaf(4, 1, 3, 3), leaf(4)], ()),
-    "attention_scores": lambda n, t, c, leaf: (_attention(n, t, c, leaf), ()),
-    "attention_softmax": lambda n, t, c, leaf: (_softmax(n, t, c, leaf), ()),
+    "attention_weights": lambda n, t, c, leaf: (_attention(n, t, c, leaf), (2, None)),
 }
 CHAINS = list(_MAKERS)
 

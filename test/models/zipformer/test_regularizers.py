@@ -13,15 +13,21 @@ from icefall_alp.models.zipformer.regularizers import (
     Balancer,
     ScaleGrad,
     Whiten,
+    abs_penalty,
     fires,
     limit_param,
-    penalize_abs,
     settle_verdicts,
 )
 from icefall_alp.models.zipformer.schedule import ScheduledModule
 
 BALANCERS = ["ff_hidden", "layer_out", "keys", "conv_bct", "frontend"]
 WHITENS = ["g1_limit2", "g4_keys", "g1_not_violated"]
+
+
+def penalize_abs(module, x, *settings):
+    """Apply the penalty, if there is one."""
+    penalty = abs_penalty(module, x, *settings)
+    return x if penalty is None else penalty(x)
 
 
 def gradient(function, x, gy):

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Triton forms in Triton's interpreter, on a CPU: against the definitions, forward and backward, any size."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, and nothing else here defines one
+pytest.importorskip("triton")
+
+from icefall_alp.models.kernels import plain, triton_forms
+from test.models.kernels import chain_cases
+
+FUSED = ["swoosh", "swoosh_linear", "swoosh_pointwise_conv", "gate", "bias_norm", "attention_weights"]
+
+
+@pytest.mark.parametrize("size", chain_cases.SIZES)
+@pytest.mark.parametrize("chain", FUSED)
+def test_equals_the_definition(chain, size):
+    ours = chain_cases.outputs_and_gradients(triton_forms, chain, size)
+    for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, size), strict=True):
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("chain", FUSED[:4] + FUSED[5:])
+def test_half_precision_stays_near_the_definition_in_full(chain):
+    ours = chain_cases.outputs_and_gradients(triton_forms, chain, "odd", torch.bfloat16)
+    for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, "odd"), strict=True):
+        assert a.dtype == torch.bfloat16
+        assert (
+            torch.nn.functional.cosine_similarity(a.float().flatten(), b.flatten(), dim=0) > 0.995
+        )  # weights are kept rounded
+
+
+def test_the_halves_of_a_projection_are_read_where_they_lie():
+    torch.manual_seed(0)
+    projected = torch.randn(3, 7, 10, requires_grad=True)
+    keep = (torch.rand(3, 7, 1) > 0.3).float()
+    results = []
+    for form in (triton_forms, plain):
+        y = form.gate(*projected.chunk(2, dim=-1), keep)
+        results.append((y.detach(), *torch.autograd.grad(y.square().sum(), projected)))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_swoosh_of_images_with_channels_innermost(monkeypatch, eight_bit):
+    """Kept in eight bits the slope is off by at most one step of 1/254, and on average by nothing."""
+    monkeypatch.setattr(triton_forms, "EIGHT_BIT", eight_bit)
+    torch.manual_seed(0)
+    x = (3 * torch.randn(2, 5, 40, 30)).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    y, expected = triton_forms.swoosh(x, 1.0, 0.313), plain.swoosh(x, 1.0, 0.313)
+    torch.testing.assert_close(y, expected)
+    assert y.stride() == x.stride()
+    (slope,), (exact,) = (torch.autograd.grad(out.sum(), x) for out in (y, expected))
+    error = (slope - exact).abs().max()
+    assert error < (1.01 / 254 if eight_bit else 1e-6)
+    assert not eight_bit or (error > 1e-3 and abs(float((slope - exact).mean())) < 1e-4)
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("shape", [(40, 6, 3), (1, 5, 1), (3, 70, 9)])
+def test_balancer(shape, dim):
+    torch.manual_seed(0)
+    x, grad = 3 * torch.randn(shape) + 1, torch.randn(shape)
+    ours, expected = (
+        form.balancer_gradient(x, grad, (-0.1, 0.1, 0.2, 1.0), 0.04, dim) for form in (triton_forms, plain)
+    )
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_are_written_when_something_wants_to_see_them():
+    (q, k, *rest), constants = chain_cases.arguments("attention_weights", "odd")
+    seen = []
+    weights, first = triton_forms.attention_weights(q, k, *rest, 2, lambda scores: seen.append(scores) or scores)
+    expected, _ = triton_forms.attention_weights(q, k, *rest, *constants)
+    torch.testing.assert_close(weights, expected)
+    assert torch.equal(first, weights[0])
+    torch.testing.assert_close(seen[0], plain.attention_scores(q, k, *rest[:2]))
+    without, _ = triton_forms.attention_weights(q, k, None, None, None, 2, None)
+    torch.testing.assert_close(without[0, 0], (q[0] @ k[0].T).softmax(-1))
+
+
+def test_norm_of_half_precision_is_in_full():
+    x = torch.randn(2, 9, 5).bfloat16()
+    bias, scale = torch.randn(5), torch.tensor(0.3)
+    y = triton_forms.bias_norm(x, bias, scale)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, plain.bias_norm(x, bias, scale))

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure one part against its baseline, in turns within one run.
 
-  tools/benchmark.py scaled_adam --threads 2
-  tools/benchmark.py scaled_adam --device DEVICE
+  tools/benchmark.py optimizer --threads 2
+  tools/benchmark.py optimizer --device DEVICE
 
 Every contender is warmed up, then all are timed in turn (A B A B ...). Printed are the median time, and the median and
 range over the rounds of its ratio to the first baseline; the machine; and what else the benchmark is about.

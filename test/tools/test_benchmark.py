@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import benchmark
-from benchmarks import scaled_adam, timing
+from benchmarks import optimizer as optimizer_benchmark
+from benchmarks import timing
+from icefall_alp.models.kernels import chains
 from icefall_alp.training.scaled_adam import ScaledAdam
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +28,10 @@ def call(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def test_scaled_adam_prints_machine_medians_and_ratios(tmp_path):
+def test_the_optimizer_prints_machine_medians_and_ratios(tmp_path):
     shapes = tmp_path / "shapes.json"
     shapes.write_text(json.dumps({"shapes": {"weight": [30, 20], "bias": [30], "scale": []}}))
-    done = call("scaled_adam", "--shapes", shapes, "--rounds", 5)
+    done = call("optimizer", "--shapes", shapes, "--rounds", 5)
     assert done.returncode == 0, done.stderr
     assert "1 threads" in done.stdout
     assert "3 tensors, 631 elements" in done.stdout
@@ -39,12 +41,33 @@ def test_scaled_adam_prints_machine_medians_and_ratios(tmp_path):
         assert "5 rounds)" in line
 
 
+@pytest.fixture
+def tiny_encoder(tmp_path):
+    path = tmp_path / "encoder.yaml"
+    path.write_text(
+        "audio_encoder: {frontend_channels: [2, 2, 4], num_encoder_layers: [1, 1], downsampling_factor: [1, 2],"
+        " encoder_dim: [8, 12], feedforward_dim: [16, 16], encoder_unmasked_dim: [8, 8], num_heads: [2, 2],"
+        " cnn_module_kernel: [5, 5], query_head_dim: 4, value_head_dim: 4, pos_dim: 8}\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(("name", "options"), [("encode", []), ("step", ["--text-width", "64", "--text-layers", "1"])])
+def test_the_encoder_is_timed_against_its_definition(monkeypatch, capsys, tiny_encoder, name, options):
+    arguments = [name, "--encoder", str(tiny_encoder), "--max-duration", "2", "--clip-seconds", "1", "--rounds", "5"]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments, *options])
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert "x plain eager (" in printed and "audio-s/s" in printed and "GFLOP per call" in printed
+    assert (os.environ.get("ICEFALL_ALP_FUSED") != "0") == chains.FUSED  # left as it was
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
         (["warp"], 2, "invalid choice: 'warp'"),
-        (["scaled_adam", "--rounds", "3"], 2, "--rounds must be at least 5"),
-        (["scaled_adam", "--shapes", "none.json"], 1, "error: none.json: no such file"),
+        (["optimizer", "--rounds", "3"], 2, "--rounds must be at least 5"),
+        (["optimizer", "--shapes", "none.json"], 1, "error: none.json: no such file"),
     ],
 )
 def test_mistakes_are_named(monkeypatch, capsys, tmp_path, arguments, status, message):
@@ -67,8 +90,8 @@ def test_contenders_take_turns():
 def test_the_loop_computes_what_scaled_adam_does():
     shapes = [[6, 5], [6, 5], [300], [], [1], [4, 2, 3]]
     device = torch.device("cpu")
-    here, there = (scaled_adam._random_parameters(shapes, device) for _ in range(2))
-    optimizer, reference = ScaledAdam(here), scaled_adam.reference_scaled_adam(there)
+    here, there = (optimizer_benchmark._random_parameters(shapes, device) for _ in range(2))
+    optimizer, reference = ScaledAdam(here), optimizer_benchmark.reference_scaled_adam(there)
     for step in range(130):
         for p, q in zip(here, there, strict=True):
             torch.manual_seed(step)

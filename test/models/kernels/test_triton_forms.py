@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Triton forms in Triton's interpreter, on a CPU: against the definitions, forward and backward, any size."""
+"""The Triton forms against the definitions, forward and backward, any size."""
 
 from __future__ import annotations
-
-import os
 
 import pytest
 import torch
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, and nothing else here defines one
-pytest.importorskip("triton")
-
-from icefall_alp.models.kernels import plain, triton_forms
+from icefall_alp.models.kernels import plain
 from test.models.kernels import chain_cases
+
+triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there in the interpreter
+
+
+@pytest.fixture(autouse=True)
+def on_the_device():
+    with torch.device(DEVICE):
+        yield
+
 
 FUSED = ["swoosh", "swoosh_linear", "swoosh_pointwise_conv", "gate", "bias_norm", "attention_weights"]
 

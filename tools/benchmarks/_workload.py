@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models and batches of the benchmarks, of the sizes that the command line asks for; random numbers in both."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from icefall_alp.config.loader import config_from_dict, read_yaml
+from icefall_alp.config.zipformer import ZipformerConfig
+from icefall_alp.models import AudioEncoder
+from icefall_alp.models.kernels import chains
+
+FRAMES_PER_SECOND = 100
+SETTLED = 20000.0  # batch count from which most schedules are constant
+
+
+def add_encoder_arguments(parser: argparse.ArgumentParser, max_duration: float) -> None:
+    """Whose encoder, and how much audio."""
+    parser.add_argument("--encoder", type=Path, help="YAML with audio_encoder; default: zipformer_m")
+    parser.add_argument("--layers", type=int, nargs="+", help="layers of each stack instead of the encoder's own")
+    parser.add_argument("--max-duration", type=float, default=max_duration, help="seconds in a batch (%(default)s)")
+    parser.add_argument("--clip-seconds", type=float, default=10.0, help="longest clip (%(default)s)")
+    parser.add_argument("--bfloat16", action="store_true", help="autocast")
+
+
+def build_encoder(arguments: argparse.Namespace) -> AudioEncoder:
+    """The encoder, with random weights, on the device."""
+    config = ZipformerConfig.presets()["zipformer_m"]
+    if arguments.encoder:
+        config = config_from_dict(ZipformerConfig, read_yaml(arguments.encoder)["audio_encoder"])
+    if arguments.layers:
+        config = replace(config, num_encoder_layers=tuple(arguments.layers))
+    torch.manual_seed(0)
+    encoder = AudioEncoder(config).to(arguments.device)
+    encoder.set_batch_count(SETTLED)
+    return encoder
+
+
+def make_features(arguments: argparse.Namespace, feature_dim: int) -> tuple[Tensor, Tensor]:
+    """Features (N, T, F) that fill the batch, and lengths (N,) on the CPU: the last tenth of a clip may be padding."""
+    generator = torch.Generator().manual_seed(0)
+    longest = int(arguments.clip_seconds * FRAMES_PER_SECOND)
+    num_items = max(1, int(arguments.max_duration // arguments.clip_seconds))
+    lens = longest - torch.randint(longest // 10 + 1, (num_items,), generator=generator)
+    lens[0] = longest
+    return torch.randn(num_items, longest, feature_dim, generator=generator).to(arguments.device), lens
+
+
+@contextmanager
+def plain_eager() -> Iterator[None]:
+    """Compute every chain as it is defined, in plain PyTorch operations."""
+    chosen, chains.FUSED = chains.FUSED, False
+    try:
+        yield
+    finally:
+        chains.FUSED = chosen
+
+
+def same_draws(step: Callable[[], object]) -> Callable[[], None]:
+    """The step with regularisers and dropout drawn alike each time: contenders then do the same work."""
+
+    def run() -> None:
+        random.seed(1)
+        torch.manual_seed(1)
+        step()
+
+    return run

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoding a batch with a frozen encoder: ours, and the same encoder in plain eager PyTorch operations."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from benchmarks import _workload
+from benchmarks.timing import count_flops, report, report_limits, take_turns
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which encoder on what batch."""
+    _workload.add_encoder_arguments(parser, max_duration=80.0)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Time both forms of the encoder."""
+    encoder = _workload.build_encoder(arguments).eval()
+    features, lens = _workload.make_features(arguments, encoder.config.feature_dim)
+
+    @torch.no_grad()
+    def encode() -> None:
+        with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bfloat16):
+            encoder(features, lens)
+
+    def plain() -> None:
+        with _workload.plain_eager():
+            encode()
+
+    seconds = float(lens.sum()) / _workload.FRAMES_PER_SECOND
+    times = take_turns({"plain eager": plain, "ours": encode}, arguments.device, arguments.rounds, repeats=1)
+    report(times, "plain eager")
+    report_limits(times["ours"], count_flops(plain), seconds, arguments.device)

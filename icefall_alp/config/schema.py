@@ -63,6 +63,7 @@ class TrainingConfig:
     average_every: int = 200  # steps between updates of the running model average
     average_last: float = 0.25  # the exported encoder averages this last share of the steps
     initial_batch_count: float = 0.0  # where the schedules start; an encoder that is trained already needs no warm-up
+    peak_tflops: float = 0.0  # of one device at this precision, from its data sheet: the log then has MFU; 0: unknown
     reference_seconds: float = 600.0  # batch count of the schedules = step x seconds per step over all ranks / this
 
 

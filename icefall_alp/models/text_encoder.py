@@ -43,6 +43,7 @@ class TextEncoder(nn.Module):
 
     Attributes:
         output_dim: size of a caption's vector.
+        flops: operations of the last forward pass, two for each multiplication and addition.
     """
 
     def __init__(self, transformer: nn.Module, tokenizer: Tokenizer, max_tokens: int):
@@ -51,6 +52,7 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.output_dim: int = transformer.config.hidden_size
+        self.flops = 0
 
     @classmethod
     def build(cls, config: TextTowerConfig) -> TextEncoder:
@@ -76,7 +78,7 @@ class TextEncoder(nn.Module):
         """
         order = lens.argsort(stable=True)
         _, sizes = torch.unique_consecutive((lens[order] - 1) // LENGTH_STEP, return_counts=True)
-        vectors = []
+        self.flops, vectors = 0, []
         for rows in order.split(sizes.tolist()):
             longest = int(lens[rows[-1]])
             vectors.append(self._encode_alike(ids[rows.to(ids.device), :longest], lens[rows].to(ids.device)))
@@ -85,6 +87,9 @@ class TextEncoder(nn.Module):
     def _encode_alike(self, ids: Tensor, lens: Tensor) -> Tensor:
         # transformers reads the content of a two-dimensional mask, which makes a GPU wait; one of four it only applies
         mask = valid_frames(lens, ids.size(1))[:, None, None, :]
+        sizes = self.transformer.config
+        per_token = 4 * sizes.hidden_size + 2 * sizes.intermediate_size + 2 * ids.size(1)
+        self.flops += 2 * ids.numel() * sizes.num_hidden_layers * sizes.hidden_size * per_token
         hidden = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
         return masked_mean(hidden, lens)
 

@@ -178,6 +178,9 @@ class Trainer:
         self.rates.add_ratio("data wait", waited, elapsed)
         self.rates.add_ratio("padding", num_slots - num_frames, num_slots)
         self.rates.add_ratio("seconds per step", elapsed, 1)
+        self.rates.add_ratio("TFLOP/s", 1e-12 * self.objective.flops, elapsed)
+        if self.config.peak_tflops:
+            self.rates.add_ratio("MFU", 1e-12 * self.objective.flops, elapsed * self.config.peak_tflops)
         return stopping
 
     def train_step(self, batch: Batch) -> bool:

@@ -95,7 +95,7 @@ stage_0() { # Prepare one cutset per corpus, benchmarks too
 }
 
 stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; choose subsets
-  once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" -- \
+  once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" "$conf/evaluated_names" -- \
     local/merge_captionstew.py --corpora "$conf/corpora.yaml"
   once subsets data/captionstew/subsets.json data/captionstew/captionstew_train_cuts.jsonl.gz "$conf/subsets.yaml" -- \
     local/make_subsets.py --subsets "$conf/subsets.yaml"

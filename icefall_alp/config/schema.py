@@ -32,9 +32,16 @@ class DataConfig:
     valid_cuts: str = ""
     class_list: str = ""  # tagging only: one class name per line
     max_duration: float = 640.0  # seconds of audio per batch and process
+    max_durations: tuple[str, ...] = ()  # seconds=max_duration for clips up to that long: tools/find_max_duration.py
     num_buckets: int = 30  # clips of similar length are batched together
     num_workers: int = 2  # loader processes; 0 loads in the training process
+    mixture: tuple[str, ...] = ()  # corpus=weight: visits of each of its clips per epoch; 1 where it is not named
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    # What follows changes waveforms, so it needs stage 2 to have stored audio (--features on_the_fly).
+    speeds: tuple[float, ...] = (1.0,)  # each visit of a clip is played at one of these
+    noise_cuts: str = ""  # folder of stage 2 with noise, such as MUSAN; empty mixes none
+    noise_probability: float = 0.5  # share of clips that noise is mixed into
+    noise_snr: tuple[float, ...] = (10.0, 20.0)  # dB, drawn evenly between these
 
 
 @dataclass(frozen=True)
@@ -55,15 +62,18 @@ class TrainingConfig:
     """The loop: how long, how often, in what precision."""
 
     num_steps: int = 600_000  # optimizer updates
-    precision: str = "float32"  # float32 | bfloat16
+    accumulate: int = 1  # micro-batches per update and process; their loss is that of one large batch
+    precision: str = "float32"  # float32 | bfloat16 | float16 (with a loss scale that adapts)
+    recompute_activations: bool = False  # less memory, about a third more time: layers run again for their gradients
     log_every: int = 50  # steps
     valid_every: int = 2000  # steps; 0 validates at the end only
     save_every: int = 2000  # steps; 0 writes no checkpoint
     keep_checkpoints: int = 10  # the newest ones
+    hang_seconds: float = 600.0  # without any progress, until all processes leave and say which one hangs
     average_every: int = 200  # steps between updates of the running model average
     average_last: float = 0.25  # the exported encoder averages this last share of the steps
     initial_batch_count: float = 0.0  # where the schedules start; an encoder that is trained already needs no warm-up
-    peak_tflops: float = 0.0  # of one device at this precision, from its data sheet: the log then has MFU; 0: unknown
+    peak_tflops: float = 0.0  # of one device at this precision, for MFU in the log; 0: known by name, or measured
     reference_seconds: float = 600.0  # batch count of the schedules = step x seconds per step over all ranks / this
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams of batches for one rank: endless for training, in fixed order for validation.
 
-The training stream is epoch 0, 1, 2, ... of the batch plan, one after the other; step s of W ranks reads its batches
-s W to (s + 1) W - 1, one per rank. So resuming at a step is arithmetic, and which batches a step reads depends neither
-on the loader's workers nor on what was read before.
+The training stream is epoch 0, 1, 2, ... of the batch plan, one after the other: a row of batches without end, which
+W ranks read in turn. So resuming at any position is arithmetic, for any number of ranks, and what stands at a position
+depends neither on the loader's workers nor on what was read before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TrainStream:
         dataset: takes (epoch, positions), gives a batch.
         plan: the order of batches.
         rank: of this process.
-        world_size: number of processes, each of which reads its own batch at every step.
+        world_size: number of processes, which read the row of batches in turn.
         num_workers: loader processes; 0 loads in this one.
     """
 
@@ -46,25 +46,25 @@ class TrainStream:
         """Seconds of audio, with padding, that a batch holds at most."""
         return self.plan.max_duration
 
-    def epoch_of(self, step: int) -> int:
-        """Epoch in which a step begins."""
-        return step * self.world_size // len(self.plan)
+    def epoch_of(self, position: int) -> int:
+        """Epoch of the batch at a position of the row."""
+        return position // len(self.plan)
 
-    def iterate(self, start_step: int = 0) -> Iterator[Any]:
-        """Batches of steps `start_step`, `start_step + 1`, ... without end."""
-        return iter(_loader(self.dataset, _Visits(self, start_step), self.num_workers))
+    def iterate(self, position: int = 0) -> Iterator[Any]:
+        """This rank's batches without end; the first rank's first one stands at `position` of the row."""
+        return iter(_loader(self.dataset, _Visits(self, position), self.num_workers))
 
 
 class _Visits:
-    """What one rank reads from a step on."""
+    """What one rank reads from a position on."""
 
-    def __init__(self, stream: TrainStream, start_step: int) -> None:
+    def __init__(self, stream: TrainStream, position: int) -> None:
         self.stream = stream
-        self.start_step = start_step
+        self.position = position
 
     def __iter__(self) -> Iterator[Visit]:
         plan, world_size = self.stream.plan, self.stream.world_size
-        position = self.start_step * world_size + self.stream.rank
+        position = self.position + self.stream.rank
         present = -1
         while True:
             epoch, place = divmod(position, len(plan))
@@ -112,6 +112,7 @@ def _loader(dataset: Dataset, visits: Iterable[Visit], num_workers: int) -> Data
         batch_size=None,
         num_workers=num_workers,
         prefetch_factor=_PREFETCH if num_workers > 0 else None,
+        pin_memory=torch.accelerator.is_available(),
         # Its own generator, so that starting a loader draws nothing from the global one.
         generator=torch.Generator(),
     )

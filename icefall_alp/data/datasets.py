@@ -3,6 +3,9 @@
 
 An item of a dataset is a whole batch, asked for by (epoch, positions). What is random in it, the caption drawn and
 the augmentation, is seeded by (seed, epoch, cut id): it depends neither on the process nor on the batch mates.
+
+Where audio is stored, a batch leaves the loader with waveforms; features are computed when it moves to the device
+that trains, for all clips at once.
 """
 
 from __future__ import annotations
@@ -10,19 +13,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from icefall_alp.config.schema import DataConfig, SpecAugmentConfig
-from icefall_alp.data.fbank import FRAME_RATE, PADDING
-from icefall_alp.data.shards import FeatureShards
-from icefall_alp.data.spec_augment import spec_augment
+from icefall_alp.config.schema import DataConfig
+from icefall_alp.data.audio import change_speed, mix_noise
+from icefall_alp.data.fbank import FRAME_RATE, NUM_BINS, PADDING, Fbank
+from icefall_alp.data.shards import AUDIO, FeatureShards
+from icefall_alp.data.spec_augment import Augmentation, augment_batch, augment_clip, draw_augmentation
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import stable_seed
 
@@ -30,8 +34,38 @@ BatchT = TypeVar("BatchT", bound="_Batch")
 
 
 @dataclass
+class Waveforms:
+    """Audio that becomes features on the device that trains.
+
+    Attributes:
+        samples: (N, S) int16, padded with zeros.
+        lens: (N,) int64 samples.
+        augmentations: of each clip.
+    """
+
+    samples: Tensor
+    lens: Tensor
+    augmentations: list[Augmentation | None]
+
+    def features(self, device: torch.device) -> Tensor:
+        """Features (N, T, 80) float32 on a device."""
+        samples = self.samples.to(device, non_blocking=True).float().mul_(1 / 32768)
+        features, _ = _fbank(device)(samples, self.lens.to(device, non_blocking=True))
+        return augment_batch(features, ((self.lens + 80) // 160).tolist(), self.augmentations)
+
+    def pin_memory(self) -> Waveforms:
+        """The same in memory from which a GPU copies without waiting."""
+        return Waveforms(self.samples.pin_memory(), self.lens.pin_memory(), self.augmentations)
+
+
+@lru_cache(maxsize=2)
+def _fbank(device: torch.device) -> Fbank:
+    return Fbank().to(device)
+
+
+@dataclass
 class _Batch:
-    features: Tensor
+    features: Tensor | Waveforms
     feature_lens: Tensor
 
     @cached_property
@@ -47,7 +81,17 @@ class _Batch:
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(moved, name, value.to(device, non_blocking=True))
+            elif isinstance(value, Waveforms):
+                setattr(moved, name, value.features(torch.device(device)))
         return moved
+
+    def pin_memory(self: BatchT) -> BatchT:
+        """The batch in memory from which a GPU copies without waiting; called by the loader."""
+        pinned = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, (Tensor, Waveforms)):
+                setattr(pinned, name, value.pin_memory())
+        return pinned
 
 
 @dataclass
@@ -55,7 +99,7 @@ class CaptionBatch(_Batch):
     """Clips with one caption each.
 
     Attributes:
-        features: (N, T, 80) float32, padded with ln(1e-10).
+        features: (N, T, 80) float32, padded with ln(1e-10); waveforms until the batch moves to a device.
         feature_lens: (N,) int64 frames.
         captions: N strings.
         cut_ids: N strings.
@@ -70,7 +114,7 @@ class LabelBatch(_Batch):
     """Clips with their classes.
 
     Attributes:
-        features: (N, T, 80) float32, padded with ln(1e-10).
+        features: (N, T, 80) float32, padded with ln(1e-10); waveforms until the batch moves to a device.
         feature_lens: (N,) int64 frames.
         targets: (N, K) float32, 1 where the clip has the class.
         cut_ids: N strings.
@@ -81,33 +125,73 @@ class LabelBatch(_Batch):
 
 
 class _StoredDataset(Dataset):
-    def __init__(self, shards: FeatureShards, seed: int, augment: SpecAugmentConfig | None) -> None:
+    def __init__(self, shards: FeatureShards, seed: int, config: DataConfig | None) -> None:
         self.shards = shards
         self.seed = seed
-        self.augment = augment
+        self.config = config
+        self.noise = FeatureShards(Path(config.noise_cuts)) if config and config.noise_cuts else None
+        if config and (config.noise_cuts or config.speeds != (1.0,)) and shards.kind != AUDIO:
+            raise UserError(
+                f"data.noise_cuts and data.speeds change waveforms, but {shards.folder} holds features: "
+                "leave them out, or run stage 2 with --features on_the_fly"
+            )
 
     def __len__(self) -> int:
         return len(self.shards)
 
     @property
     def durations(self) -> np.ndarray:
-        """Seconds of each clip."""
-        return self.shards.durations
+        """Seconds of each clip, at the slowest speed it may be played."""
+        return self.shards.durations / (min(self.config.speeds) if self.config else 1.0)
 
-    def _generators(self, epoch: int, indices: np.ndarray) -> list[np.random.Generator]:
-        cuts = self.shards.cuts
-        return [np.random.default_rng(stable_seed(self.seed, epoch, cuts[index].id)) for index in indices]
+    def _entries(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        return [self.shards.entry(index) for index in indices]
 
-    def _features(self, indices: np.ndarray, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
+    def _generators(self, epoch: int, entries: list[dict[str, Any]]) -> list[np.random.Generator]:
+        return [np.random.default_rng(stable_seed(self.seed, epoch, entry["id"])) for entry in entries]
+
+    def _features(
+        self, indices: np.ndarray, generators: list[np.random.Generator]
+    ) -> tuple[Tensor | Waveforms, Tensor]:
+        if self.shards.kind == AUDIO:
+            return self._waveforms(indices, generators)
         clips = [self.shards.features(index) for index in indices]
-        if self.augment is not None:
-            pairs = zip(clips, generators, strict=True)
-            clips = [spec_augment(clip, self.augment, generator) for clip, generator in pairs]
+        if self.config is not None:
+            augmentations = self._draw([len(clip) for clip in clips], generators)
+            clips = [augment_clip(*pair) for pair in zip(clips, augmentations, strict=True)]
         lens = [len(clip) for clip in clips]
         features = np.full((len(clips), max(lens), clips[0].shape[1]), PADDING, dtype=np.float32)
         for row, clip in zip(features, clips, strict=True):
             row[: len(clip)] = clip
         return torch.from_numpy(features), torch.tensor(lens)
+
+    def _waveforms(self, indices: np.ndarray, generators: list[np.random.Generator]) -> tuple[Waveforms, Tensor]:
+        clips = [self.shards.waveform(index) for index in indices]
+        if self.config is not None:
+            clips = [self._disturb(*pair) for pair in zip(clips, generators, strict=True)]
+        lens = torch.tensor([len(clip) for clip in clips])
+        samples = np.zeros((len(clips), int(lens.max())), dtype=np.int16)
+        for row, clip in zip(samples, clips, strict=True):
+            row[: len(clip)] = np.clip(np.rint(clip * 32768), -32768, 32767)
+        feature_lens = (lens + 80) // 160
+        augmentations: list[Augmentation | None] = [None] * len(clips)
+        if self.config is not None:
+            augmentations = self._draw(feature_lens.tolist(), generators)
+        return Waveforms(torch.from_numpy(samples), lens, augmentations), feature_lens
+
+    def _disturb(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Another speed, and noise, as often as the configuration says."""
+        config = self.config
+        if config.speeds != (1.0,):
+            waveform = change_speed(waveform, config.speeds[generator.integers(len(config.speeds))])
+        if self.noise is not None and generator.random() < config.noise_probability:
+            noise = self.noise.waveform(int(generator.integers(len(self.noise))))
+            waveform = mix_noise(waveform, noise, generator.uniform(*config.noise_snr))
+        return waveform
+
+    def _draw(self, lens: list[int], generators: list[np.random.Generator]) -> list[Augmentation | None]:
+        pairs = zip(lens, generators, strict=True)
+        return [draw_augmentation(length, NUM_BINS, self.config.spec_augment, generator) for length, generator in pairs]
 
 
 class CaptionDataset(_StoredDataset):
@@ -115,47 +199,38 @@ class CaptionDataset(_StoredDataset):
 
     Args:
         shards: stored cuts, each with at least one caption.
-        draw_captions: True draws one of a clip's captions at each visit (training), False takes the first.
         seed: of the draws and the augmentation.
-        augment: None leaves the features as they are.
-
-    Raises:
-        UserError: a cut has no caption.
+        config: how training batches are augmented; each visit of a clip then draws one of its captions. None takes
+            the first caption and leaves the audio as it is.
     """
 
-    def __init__(
-        self,
-        shards: FeatureShards,
-        draw_captions: bool = False,
-        seed: int = 0,
-        augment: SpecAugmentConfig | None = None,
-    ) -> None:
-        super().__init__(shards, seed, augment)
-        self.draw_captions = draw_captions
-        self.captions = [
-            [caption["text"] for caption in cut.supervisions[0].custom.get("captions", [])] for cut in shards.cuts
-        ]
-        for cut, captions in zip(shards.cuts, self.captions, strict=True):
-            if not captions:
-                raise UserError(f"cut {cut.id} in {shards.folder} has no caption; check the cutset it was made from")
+    def __init__(self, shards: FeatureShards, seed: int = 0, config: DataConfig | None = None) -> None:
+        super().__init__(shards, seed, config)
 
     @classmethod
     def open(cls, config: DataConfig, folder: str, training: bool, seed: int) -> CaptionDataset:
         """The stored cuts in `folder`: captions drawn and features augmented where `training`."""
-        return cls(FeatureShards(Path(folder)), training, seed, config.spec_augment if training else None)
+        return cls(FeatureShards(Path(folder)), seed, config if training else None)
 
     def __getitem__(self, visit: tuple[int, np.ndarray]) -> CaptionBatch:
-        """Batch of the clips at `visit[1]` as they are in epoch `visit[0]`."""
+        """Batch of the clips at `visit[1]` as they are in epoch `visit[0]`.
+
+        Raises:
+            UserError: a cut has no caption.
+        """
         epoch, indices = visit
-        generators = self._generators(epoch, indices)
-        captions = [self.captions[index] for index in indices]
-        if self.draw_captions:
-            pairs = zip(captions, generators, strict=True)
-            texts = [choices[generator.integers(len(choices))] for choices, generator in pairs]
-        else:
-            texts = [choices[0] for choices in captions]
+        entries = self._entries(indices)
+        generators = self._generators(epoch, entries)
+        texts = []
+        for entry, generator in zip(entries, generators, strict=True):
+            captions = entry["supervisions"][0]["custom"].get("captions", [])
+            if not captions:
+                raise UserError(
+                    f"cut {entry['id']} in {self.shards.folder} has no caption; check the cutset it was made from"
+                )
+            texts.append(captions[generator.integers(len(captions)) if self.config else 0]["text"])
         features, feature_lens = self._features(indices, generators)
-        return CaptionBatch(features, feature_lens, texts, [self.shards.cuts[index].id for index in indices])
+        return CaptionBatch(features, feature_lens, texts, [entry["id"] for entry in entries])
 
 
 class LabelDataset(_StoredDataset):
@@ -165,43 +240,41 @@ class LabelDataset(_StoredDataset):
         shards: stored cuts with label names.
         class_list: the K names; a class's place here is its column in the targets.
         seed: of the augmentation.
-        augment: None leaves the features as they are.
-
-    Raises:
-        UserError: a cut has a label that is not in the class list.
+        config: how training batches are augmented; None leaves the audio as it is.
     """
 
     def __init__(
-        self, shards: FeatureShards, class_list: Sequence[str], seed: int = 0, augment: SpecAugmentConfig | None = None
+        self, shards: FeatureShards, class_list: Sequence[str], seed: int = 0, config: DataConfig | None = None
     ) -> None:
-        super().__init__(shards, seed, augment)
+        super().__init__(shards, seed, config)
         self.class_list = tuple(class_list)
-        column = {name: place for place, name in enumerate(self.class_list)}
-        self.labels: list[list[int]] = []
-        for cut in shards.cuts:
-            names = cut.supervisions[0].custom.get("labels", [])
-            for name in names:
-                if name not in column:
-                    raise UserError(
-                        f"cut {cut.id} in {shards.folder} has label {name!r}, which is not among the "
-                        f"{len(column)} classes; check the class list"
-                    )
-            self.labels.append([column[name] for name in names])
+        self._column = {name: place for place, name in enumerate(self.class_list)}
 
     @classmethod
     def open(cls, config: DataConfig, folder: str, training: bool, seed: int) -> LabelDataset:
         """The stored cuts in `folder`: features augmented where `training`."""
         names = read_class_list(Path(config.class_list))
-        return cls(FeatureShards(Path(folder)), names, seed, config.spec_augment if training else None)
+        return cls(FeatureShards(Path(folder)), names, seed, config if training else None)
 
     def __getitem__(self, visit: tuple[int, np.ndarray]) -> LabelBatch:
-        """Batch of the clips at `visit[1]` as they are in epoch `visit[0]`."""
+        """Batch of the clips at `visit[1]` as they are in epoch `visit[0]`.
+
+        Raises:
+            UserError: a cut has a label that is not in the class list.
+        """
         epoch, indices = visit
-        features, feature_lens = self._features(indices, self._generators(epoch, indices))
+        entries = self._entries(indices)
         targets = torch.zeros(len(indices), len(self.class_list))
-        for row, index in zip(targets, indices, strict=True):
-            row[self.labels[index]] = 1.0
-        return LabelBatch(features, feature_lens, targets, [self.shards.cuts[index].id for index in indices])
+        for row, entry in zip(targets, entries, strict=True):
+            for name in entry["supervisions"][0]["custom"].get("labels", []):
+                if name not in self._column:
+                    raise UserError(
+                        f"cut {entry['id']} in {self.shards.folder} has label {name!r}, which is not among the "
+                        f"{len(self.class_list)} classes; check the class list"
+                    )
+                row[self._column[name]] = 1.0
+        features, feature_lens = self._features(indices, self._generators(epoch, entries))
+        return LabelBatch(features, feature_lens, targets, [entry["id"] for entry in entries])
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:

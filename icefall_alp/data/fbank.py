@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Log-Mel filterbanks as Kaldi computes them, for whole batches, and their storage in restartable shards.
+"""Log-Mel filterbanks as Kaldi computes them, for whole batches.
 
 16 kHz, 80 bins from 20 Hz to 7600 Hz, 25 ms povey windows every 10 ms, mean of each window removed, pre-emphasis
 0.97, power spectrum of 512 points, no dither, edges reflected (`snip_edges=False`). Samples lie in [-1, 1] and the
@@ -8,29 +8,11 @@ floor below the logarithm is float32's epsilon, as in Lhotse; frames past a clip
 
 from __future__ import annotations
 
-import functools
-import json
 import math
-import multiprocessing
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
-import torchaudio
-from lhotse import Features, MonoCut
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from tqdm import tqdm
-
-from icefall_alp.data.captions import CutDict, read_jsonl
-from icefall_alp.data.shards import ShardWriter, finish_shards, start_shards, stored_shard
-from icefall_alp.utils.digests import sha256_file, sha256_text
-from icefall_alp.utils.errors import UserError
 
 SAMPLING_RATE = 16000  # Hz
 NUM_BINS = 80
@@ -45,8 +27,6 @@ _BLOCK = math.gcd(_WINDOW, _SHIFT)
 _PREEMPHASIS = 0.97
 _ROWS_ON_CPU, _ROWS_ELSEWHERE = 256, 1 << 17  # windows per block: what fits the cache, what fits the memory
 _ROW_MULTIPLE = 64
-_MAX_RESAMPLING_KERNEL = 20_000_000  # taps; only rates that share no factor with 16 kHz need more
-_CODE = sha256_file(Path(__file__))  # features made by other code are computed again
 
 
 def mel_weights() -> Tensor:
@@ -131,175 +111,3 @@ def _mirror(positions: Tensor, lens: Tensor) -> Tensor:
     lens = lens.clamp(min=1)
     positions = positions % (2 * lens)
     return torch.minimum(positions, 2 * lens - 1 - positions)
-
-
-def read_audio(path: Path, start: float, duration: float) -> Tensor:
-    """Read a stretch of a file as mono at 16 kHz, whatever its format, rate and number of channels.
-
-    Args:
-        path: a file that libsndfile reads.
-        start: seconds into the file.
-        duration: seconds.
-
-    Returns:
-        (S,) float32.
-
-    Raises:
-        ValueError: the audio is unreadable, too short or not finite; the message is the cause.
-    """
-    if not path.is_file():
-        raise ValueError("no such file")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            file.seek(min(round(start * rate), file.frames))
-            samples = file.read(round(duration * rate), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise ValueError(f"unreadable: {' '.join(str(error).split())}") from error
-    if len(samples) == 0:
-        raise ValueError("empty")
-    if len(samples) < (duration - 0.1) * rate:
-        raise ValueError(f"ends early: {len(samples) / rate:.2f} s of {duration:.2f} s")
-    if not np.isfinite(samples).all():
-        raise ValueError("NaN or infinite samples")
-    waveform = torch.from_numpy(samples.mean(axis=1))
-    return waveform if rate == SAMPLING_RATE else _resampler(rate)(waveform)
-
-
-@functools.lru_cache(maxsize=8)
-def _resampler(rate: int) -> torchaudio.transforms.Resample:
-    factor = math.gcd(rate, SAMPLING_RATE)
-    if (rate // factor) * (SAMPLING_RATE // factor) > _MAX_RESAMPLING_KERNEL:
-        raise ValueError(f"sampling rate {rate} Hz shares no factor with {SAMPLING_RATE} Hz")
-    return torchaudio.transforms.Resample(rate, SAMPLING_RATE)
-
-
-@dataclass
-class StorageReport:
-    """What one or all shards of a cutset hold."""
-
-    num_cuts: int = 0
-    num_seconds: float = 0.0
-    num_computed: int = 0  # cuts whose features were computed now; the others lay there already
-    skipped: list[dict[str, str]] = field(default_factory=list)
-
-
-def store_fbank(cuts: Path, output_dir: Path, roots: dict[str, Path], shard_size: int, num_jobs: int) -> StorageReport:
-    """Compute the features of a cutset and store them as Lhotse Shar; shards that are up to date are kept.
-
-    Args:
-        cuts: jsonl.gz of captioned cuts.
-        output_dir: where the shards go; `skipped.jsonl` there lists what was left out, with its cause.
-        roots: folder of each corpus that the recordings' paths are relative to.
-        shard_size: cuts per shard.
-        num_jobs: processes.
-
-    Raises:
-        UserError: the cutset is unreadable or its corpus unknown, the disk refuses, or nothing could be stored.
-    """
-    total = sum(1 for _ in read_jsonl(cuts))
-    num_shards = math.ceil(total / shard_size)
-    start_shards(output_dir, num_shards)
-    jobs = DataLoader(
-        _ShardJobs(cuts, output_dir, roots, shard_size), batch_size=None, num_workers=num_jobs if num_jobs > 1 else 0
-    )
-    summary = StorageReport()
-    with tqdm(total=total, desc=output_dir.name, unit="cut") as progress:
-        for report in jobs:
-            if isinstance(report, UserError):
-                raise report
-            summary.num_cuts += report.num_cuts
-            summary.num_seconds += report.num_seconds
-            summary.num_computed += report.num_computed
-            summary.skipped += report.skipped
-            progress.update(report.num_cuts + len(report.skipped))
-    summary.skipped.sort(key=lambda entry: entry["id"])
-    if summary.num_cuts == 0:
-        cause = f"the first of {total}: {summary.skipped[0]}" if summary.skipped else "it is empty"
-        raise UserError(f"no cut of {cuts} could be stored; {cause}")
-    finish_shards(output_dir, summary.skipped)
-    return summary
-
-
-class _ShardJobs(IterableDataset):
-    """Worker w of W stores every W-th shard and yields its report, or the `UserError` that stopped it."""
-
-    def __init__(self, cuts: Path, output_dir: Path, roots: dict[str, Path], shard_size: int) -> None:
-        self.cuts, self.output_dir, self.roots, self.shard_size = cuts, output_dir, roots, shard_size
-
-    def __iter__(self) -> Iterator[StorageReport | UserError]:
-        worker = get_worker_info()
-        worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        entries, number = read_jsonl(self.cuts), 0
-        while shard := list(islice(entries, self.shard_size)):
-            if number % num_workers == worker_id:
-                try:
-                    yield self._store(number, shard)
-                except UserError as error:
-                    yield error
-            number += 1
-
-    def _store(self, number: int, entries: list[CutDict]) -> StorageReport:
-        cuts = [MonoCut.from_dict(entry) for entry in entries]
-        paths = [self._path(cut) for cut in cuts]
-        digest = sha256_text("\n".join([_CODE, json.dumps(entries), *map(_stamp, paths)]))
-        if (stored := stored_shard(self.output_dir, number, digest)) is not None:
-            return StorageReport(len(stored.num_frames), sum(stored.num_frames) / FRAME_RATE, 0, stored.skipped)
-        fbank, report = Fbank(), StorageReport()
-        with ShardWriter(self.output_dir, number) as writer:
-            for cut, path in zip(cuts, paths, strict=True):
-                if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
-                    sys.exit(1)  # killed: the next start must not meet a writer of this one
-                try:
-                    features = _cut_features(fbank, cut, path)
-                except ValueError as cause:
-                    report.skipped.append({"id": cut.id, "path": str(path), "reason": str(cause)})
-                    continue
-                writer.add(_stored_cut(cut, len(features)), features)
-                report.num_cuts += 1
-                report.num_seconds += len(features) / FRAME_RATE
-            writer.finish(digest, report.skipped)
-        report.num_computed = report.num_cuts
-        return report
-
-    def _path(self, cut: MonoCut) -> Path:
-        corpus = (cut.custom or {}).get("corpus")
-        root = self.roots.get(corpus)
-        if root is None:
-            known = ", ".join(sorted(self.roots)) or "none"
-            raise UserError(
-                f"{self.cuts}: cut {cut.id} is of corpus {corpus!r}, whose folder is not known; known: {known}"
-            )
-        if not root.is_dir():
-            raise UserError(f"the folder {root} of corpus {corpus} is gone; run stage 0 again with its present place")
-        return root / cut.recording.sources[0].source
-
-
-def _stamp(path: Path) -> str:
-    """Changes when a file is replaced, so that features are never those of another recording."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "missing"
-    return f"{status.st_size} {status.st_mtime_ns}"
-
-
-def _cut_features(fbank: Fbank, cut: MonoCut, path: Path) -> np.ndarray:
-    waveform = read_audio(path, cut.start, cut.duration)
-    features, _ = fbank(waveform[None], torch.tensor([len(waveform)]))
-    if features.shape[1] < MIN_FRAMES:
-        raise ValueError(f"shorter than {MIN_FRAMES} frames: {len(waveform) / SAMPLING_RATE:.3f} s")
-    return features[0].numpy()
-
-
-def _stored_cut(cut: MonoCut, num_frames: int) -> MonoCut:
-    """The cut with its features in place of its recording."""
-    duration = num_frames / FRAME_RATE
-    features = Features(
-        type="kaldi-fbank", num_frames=num_frames, num_features=NUM_BINS, frame_shift=1 / FRAME_RATE,
-        sampling_rate=SAMPLING_RATE, start=0, duration=duration, storage_type="shar", storage_path="", storage_key="",
-    )  # fmt: skip
-    return MonoCut(
-        id=cut.id, start=0, duration=duration, channel=0, supervisions=cut.supervisions, features=features,
-        custom=cut.custom,
-    )  # fmt: skip

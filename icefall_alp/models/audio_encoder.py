@@ -23,6 +23,7 @@ from icefall_alp.models.zipformer.encoder import Zipformer
 from icefall_alp.models.zipformer.flops import forward_flops
 from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
 from icefall_alp.models.zipformer.infer_config import SETTINGS, differences, infer_config, plain_setting
+from icefall_alp.models.zipformer.layer import ZipformerLayer
 from icefall_alp.models.zipformer.masks import padding_mask
 from icefall_alp.models.zipformer.regularizers import Whiten, settle_verdicts
 from icefall_alp.models.zipformer.schedule import Clock, attach_clock
@@ -107,6 +108,10 @@ class AudioEncoder(nn.Module):
     def set_loss_scale(self, scale: float | Tensor) -> None:
         """Set what the summed loss is multiplied by before backward; penalties of absolute size follow."""
         self.clock.loss_scale = scale
+
+    def layers(self) -> list[nn.Module]:
+        """Every layer of every stack, in order."""
+        return [module for module in self.modules() if isinstance(module, ZipformerLayer)]
 
     def training_state(self) -> dict[str, Any]:
         """What training changes besides parameters, for checkpoints (plain JSON types)."""

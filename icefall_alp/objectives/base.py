@@ -74,6 +74,10 @@ class Objective(nn.Module):
         if not self.encoder_is_frozen:
             self.audio_encoder.set_loss_scale(scale)
 
+    def recomputable_layers(self) -> list[nn.Module]:
+        """The layers whose activations take most of the memory, for `training.recompute_activations`."""
+        return [] if self.encoder_is_frozen else self.audio_encoder.layers()
+
     def training_state(self) -> dict[str, Any]:
         """What this process's training changes besides parameters, for checkpoints (plain JSON types)."""
         return {} if self.encoder_is_frozen else self.audio_encoder.training_state()
@@ -82,3 +86,30 @@ class Objective(nn.Module):
         """Continue from `training_state`."""
         if not self.encoder_is_frozen:
             self.audio_encoder.set_training_state(state)
+
+
+class CoupledObjective(Objective):
+    """A loss in which every clip of an update meets every other, such as InfoNCE.
+
+    It splits in two, so that a batch may be larger than what fits into memory at once: `embed` works on any part of
+    the batch, `compare` on the embeddings of the whole.
+    """
+
+    def embed(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Embeddings of this process's clips, (n, E) with gradient, and logs that concern single clips."""
+        raise NotImplementedError
+
+    def compare(self, embeddings: Tensor) -> LossOutput:
+        """Loss of this process's embeddings (n, E) against those of all processes."""
+        raise NotImplementedError
+
+    def comparison_parameters(self) -> list[nn.Parameter]:
+        """The parameters that `compare` uses, all of which want a gradient."""
+        raise NotImplementedError
+
+    def forward(self, batch: Any) -> LossOutput:
+        """Loss of a batch."""
+        embeddings, logs = self.embed(batch)
+        output = self.compare(embeddings)
+        output.logs.update(logs)
+        return output

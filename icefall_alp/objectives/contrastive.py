@@ -2,7 +2,8 @@
 """Contrastive objective (paper, Eq. 1): each clip finds its caption among all captions of the step, and the reverse.
 
 Audio: masked mean over frames, then a two-layer MLP. Text: the text encoder's vector, then one linear layer. Both are
-L2-normalised; similarities are multiplied by `exp(logit_scale)`, the inverse of a learned temperature.
+L2-normalised; similarities are multiplied by `exp(logit_scale)`, the inverse of a learned temperature. Of the N x N
+similarities only some rows are held at a time; a large batch computes them once more for its gradient.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from icefall_alp.models.pooling import MeanPooling
 from icefall_alp.models.text_encoder import TextEncoder
-from icefall_alp.objectives.base import LossOutput, Objective
+from icefall_alp.objectives.base import CoupledObjective, LossOutput
 from icefall_alp.utils.distributed import gather_with_gradient, rank
 
 MAX_LOGIT_SCALE = 100.0
+SIMILARITIES_HELD = 1 << 24  # at once and per direction: 64 MiB
 
 
-class ContrastiveObjective(Objective):
+class ContrastiveObjective(CoupledObjective):
     """Symmetric InfoNCE over the clips of all processes.
 
     Args:
@@ -44,16 +47,16 @@ class ContrastiveObjective(Objective):
         self.text_projection = nn.Linear(text_encoder.output_dim, embedding_dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(initial_temperature)))
 
-    def forward(self, batch: Any) -> LossOutput:
-        """Loss of a `CaptionBatch`: the sum over this process's clips, counted in clips."""
+    def embed(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Unit vectors of a `CaptionBatch`, those of the audio beside those of the text: (n, 2 * embedding_dim)."""
         # tokens first: they are made on the CPU while the device is still busy with the step before
         ids, lens, num_cut = self.text_encoder.tokenize(batch.captions)
         audio = self.embed_audio(batch.features, batch.feature_lens)
         text = self._project_text(self.text_encoder.encode(ids, lens))
-        with torch.autocast(audio.device.type, enabled=False):
-            output = self._loss(audio, text)
-        output.logs["captions_cut"] = torch.stack([torch.full_like(output.count, num_cut), output.count])
-        return output
+        num_clips = audio.new_full((), len(audio)).detach()
+        return torch.cat([audio, text], dim=1), {
+            "captions_cut": torch.stack([torch.full_like(num_clips, num_cut), num_clips])
+        }
 
     def embed_audio(self, features: Tensor, feature_lens: Tensor) -> Tensor:
         """Map features (N, T, F) with feature_lens (N,) to unit vectors (N, embedding_dim)."""
@@ -67,8 +70,16 @@ class ContrastiveObjective(Objective):
     def _project_text(self, vectors: Tensor) -> Tensor:
         return _unit(self.text_projection(vectors))
 
-    def _loss(self, audio: Tensor, text: Tensor) -> LossOutput:
-        """Eq. 1 times the number of clips, for unit vectors (n, E) of this process."""
+    def compare(self, embeddings: Tensor) -> LossOutput:
+        """Eq. 1 times the number of clips, for what `embed` returned; counted in clips."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self._compare(*embeddings.chunk(2, dim=1))
+
+    def comparison_parameters(self) -> list[nn.Parameter]:
+        """The temperature."""
+        return [self.logit_scale]
+
+    def _compare(self, audio: Tensor, text: Tensor) -> LossOutput:
         num_clips, dim = audio.shape
         own_rank = audio.new_full((num_clips, 1), rank())
         # one collective for both sides; the column of ranks says where this process's rows begin
@@ -76,17 +87,12 @@ class ContrastiveObjective(Objective):
         all_audio, all_text, ranks = gathered.split([dim, dim, 1], dim=1)
         labels = (ranks.squeeze(1) < rank()).sum() + torch.arange(num_clips, device=audio.device)
         scale = self._scale()
-        to_text, to_audio = scale * audio @ all_text.T, scale * text @ all_audio.T
-        total = 0.5 * (
-            F.cross_entropy(to_text, labels, reduction="sum") + F.cross_entropy(to_audio, labels, reduction="sum")
-        )
+        to_text, text_hits = cross_entropy_by_rows(scale, audio, all_text, labels)
+        to_audio, audio_hits = cross_entropy_by_rows(scale, text, all_audio, labels)
         count = audio.new_full((), num_clips)
-        logs = {
-            "R@1_audio_to_text": (to_text.argmax(dim=1) == labels).sum(),
-            "R@1_text_to_audio": (to_audio.argmax(dim=1) == labels).sum(),
-            "temperature": num_clips / scale,
-        }
-        return LossOutput(total, count, {name: torch.stack([v.detach().to(count), count]) for name, v in logs.items()})
+        logs = {"R@1_audio_to_text": text_hits, "R@1_text_to_audio": audio_hits, "temperature": num_clips / scale}
+        logs = {name: torch.stack([v.detach().to(count), count]) for name, v in logs.items()}
+        return LossOutput(0.5 * (to_text + to_audio), count, logs)
 
     def _scale(self) -> Tensor:
         # clamped in place: inside the graph the gradient would vanish at the limit and the scale never come back
@@ -97,3 +103,34 @@ class ContrastiveObjective(Objective):
 
 def _unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+
+
+def cross_entropy_by_rows(
+    scale: Tensor, queries: Tensor, candidates: Tensor, labels: Tensor, held: int = SIMILARITIES_HELD
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of finding each query's candidate, with at most `held` similarities in memory.
+
+    Args:
+        scale: () what similarities are multiplied by.
+        queries: (n, E).
+        candidates: (N, E).
+        labels: (n,) the right candidate of each query.
+        held: similarities; more than n x N computes all at once.
+
+    Returns:
+        The sum over queries, and how many have their candidate on top: both ().
+    """
+    rows = max(1, held // max(1, len(candidates)))
+    if rows >= len(queries):
+        return _cross_entropy(scale, queries, candidates, labels)
+    parts = [
+        checkpoint(_cross_entropy, scale, own, candidates, own_labels, use_reentrant=False, preserve_rng_state=False)
+        for own, own_labels in zip(queries.split(rows), labels.split(rows), strict=True)
+    ]
+    losses, hits = zip(*parts, strict=True)
+    return torch.stack(losses).sum(), torch.stack(hits).sum()
+
+
+def _cross_entropy(scale: Tensor, queries: Tensor, candidates: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = scale * queries @ candidates.T
+    return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(dim=1) == labels).sum()

@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ _STATE, _MANIFEST, _LAST = "state.json", "manifest.json", "last"
 _FREE_KEYS = {
     "data.num_workers",
     "training.num_steps",
+    "training.accumulate",
+    "training.recompute_activations",
+    "training.hang_seconds",
     "training.log_every",
     "training.valid_every",
     "training.save_every",
@@ -66,13 +69,20 @@ class Checkpoint:
     state: dict[str, Any]
     config: dict[str, Any]
 
+    def copied(self) -> Checkpoint:
+        """The same with copies of all tensors on the CPU: training may go on while they are written."""
+        optimizer_tensors: dict[str, Tensor] = {}
+        tree = _take_tensors(self.optimizer, "", optimizer_tensors)
+        model, average, optimizer = (_copies(group) for group in (self.model, self.average, optimizer_tensors))
+        return replace(self, model=model, average=average, optimizer=_give_tensors(tree, optimizer))
+
 
 def save_checkpoint(exp_dir: Path, checkpoint: Checkpoint, keep: int, previous: int) -> None:
     """Write a checkpoint, point `last` to it, then delete all but the newest `keep`.
 
     Args:
         exp_dir: the experiment's folder.
-        checkpoint: what to write.
+        checkpoint: what to write, as `Checkpoint.copied` returns it.
         keep: how many stay, at least 1.
         previous: step of the intact checkpoint before this one, 0 for none; what `find_checkpoint` passed over as
             damaged is later than that, and goes now that there is a better one.
@@ -94,9 +104,7 @@ def save_checkpoint(exp_dir: Path, checkpoint: Checkpoint, keep: int, previous: 
     try:
         with atomic_folder(folder) as temporary:
             for name, group in tensors.items():
-                # Copies, because tied weights share memory and safetensors wants every name to own its values.
-                copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in group.items()}
-                save_file(copies, temporary / f"{name}.safetensors")
+                save_file(group, temporary / f"{name}.safetensors")
             (temporary / _STATE).write_text(json.dumps(content), encoding="utf-8")
             digests = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
             (temporary / _MANIFEST).write_text(json.dumps(digests, indent=1), encoding="utf-8")
@@ -295,6 +303,11 @@ def _decisive(config: dict[str, Any]) -> dict[str, Any]:
 
     visit("", json.loads(json.dumps(config)))
     return flat
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each by itself: tied weights share memory, and safetensors wants every name to own its values."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
 
 
 def _take_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -1,44 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """fit(): the one training loop, for every objective, on one or many processes.
 
-The loss is a sum: it is divided once, by the count over all processes. DistributedDataParallel averages gradients over
-processes, so what each of them backpropagates is `total * world_size / global_count`.
-
 Where a run starts is decided in this order: the newest intact checkpoint in `exp_dir`; else the weights that the
 objective came with. Neither the order of the data nor the random numbers depend on whether a run was interrupted.
+
+The data are an endless row of micro-batches. An update of W processes with A micro-batches each reads the next W x A of
+them; what a checkpoint remembers is how many were read, so that W and A may change between two runs and the next
+micro-batch is still the next.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from tqdm import tqdm
 
 from icefall_alp.config import OptimConfig, TrainingConfig
 from icefall_alp.objectives.base import Objective
 from icefall_alp.training import checkpoint as checkpoints
+from icefall_alp.training.background import Background
 from icefall_alp.training.eden import Eden
+from icefall_alp.training.gradients import Gradients
 from icefall_alp.training.metrics import MetricSums, RunLog
 from icefall_alp.training.model_average import RunningAverage
+from icefall_alp.training.recompute import recompute_activations
 from icefall_alp.training.scaled_adam import ScaledAdam, parameter_groups
+from icefall_alp.training.throughput import Throughput
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.logging import logging_to
 from icefall_alp.utils.seeds import preserved_rng, rng_state, seed_everything, set_rng_state, stable_seed
-from icefall_alp.utils.signals import STOPPED, StopRequest
+from icefall_alp.utils.signals import StopRequest, leave_stopped
+from icefall_alp.utils.watchdog import Watchdog
 
 LOGGER = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_ROW = 20
+FRAME_RATE = 100  # Hz, of the features
 
 
 class Batch(Protocol):
@@ -54,15 +59,15 @@ class Batch(Protocol):
 
 
 class TrainStream(Protocol):
-    """Endless batches whose order depends on nothing but the step."""
+    """An endless row of micro-batches, dealt to the processes in turn; what each is depends on its position only."""
 
-    max_duration: float  # seconds of audio in a full batch of one process
+    max_duration: float  # seconds of audio in a full micro-batch
 
-    def iterate(self, start_step: int) -> Iterator[Batch]:
-        """This process's batches from `start_step` on."""
+    def iterate(self, position: int) -> Iterator[Batch]:
+        """This process's micro-batches, the first process's being number `position` of the row."""
 
-    def epoch_of(self, step: int) -> int:
-        """0-based pass over the data that `step` belongs to."""
+    def epoch_of(self, position: int) -> int:
+        """0-based pass over the data that a position belongs to."""
 
 
 class Trainer:
@@ -90,8 +95,6 @@ class Trainer:
         run_config: dict[str, Any],
         seed: int,
     ) -> None:
-        if config.precision not in ("float32", "bfloat16"):
-            raise UserError(f"training.precision is {config.precision!r}; use float32 or bfloat16")
         self.config = config
         self.optim = optim
         self.train_stream = train_stream
@@ -101,24 +104,24 @@ class Trainer:
         self.seed = seed
         self.device = distributed.device()
         self.objective = objective.to(self.device)
-        self.model: nn.Module = self.objective
-        if distributed.world_size() > 1:
-            ids = None if self.device.type == "cpu" else [self.device]
-            # Some steps leave parameters out, for example the position term that attention skips now and then.
-            self.model = DistributedDataParallel(self.objective, device_ids=ids, find_unused_parameters=True)
+        if config.recompute_activations:
+            recompute_activations(self.objective.recomputable_layers())
+        self.gradients = Gradients(self.objective, config.precision, self.device)
         groups = parameter_groups(self.objective, optim.base_lr)
         self.optimizer = ScaledAdam(groups, lr=optim.base_lr, clipping_scale=optim.clipping_scale)
         self.scheduler = Eden(self.optimizer, optim.lr_steps, optim.lr_epochs, optim.warmup_steps, optim.warmup_start)
         writes = exp_dir is not None and distributed.is_main()
         self.average = RunningAverage(self.objective, config.average_every) if writes else None
         self.step = 0  # updates done
-        self.stream_step = 0  # batches read by each process; differs from `step` once the number of processes changed
+        self.position = 0  # micro-batches read by all processes together
         self.saved_step = 0  # of the checkpoint that this run wrote or continued from
         self.num_skipped = 0
         self.num_skipped_in_row = 0
         self.stop = StopRequest()
         self.sums = MetricSums()  # a repeated run must reproduce these
-        self.rates = MetricSums()  # these depend on the machine
+        self.throughput = Throughput(self.device, config.precision, config.peak_tflops)
+        self.writer = Background()
+        self.watchdog = Watchdog(config.hang_seconds)
 
     def fit(self) -> None:
         """Train until `num_steps`, from the newest checkpoint if there is one.
@@ -131,8 +134,10 @@ class Trainer:
         with ExitStack() as stack:
             if self.exp_dir is not None:
                 distributed.on_main(lambda: stack.enter_context(checkpoints.exclusive_run(self.exp_dir)))
+                stack.callback(self.writer.wait)  # the folder is held until the last checkpoint is written
                 stack.enter_context(self.stop.listening())
             stack.enter_context(logging_to(self.exp_dir and self.exp_dir / "train.log"))
+            stack.enter_context(self.watchdog.watching())
             if self.exp_dir is not None:
                 self._resume(self.exp_dir)
                 distributed.on_main(lambda: checkpoints.write_config(self.exp_dir, self.run_config))
@@ -144,7 +149,7 @@ class Trainer:
 
     def _loop(self, log: RunLog) -> None:
         config = self.config
-        batches = self.train_stream.iterate(self.stream_step)
+        batches = self.train_stream.iterate(self.position)
         # disable=None shows the bar on a terminal only; elsewhere the log lines tell how far it is.
         hidden = None if distributed.is_main() else True
         with tqdm(initial=self.step, total=config.num_steps, unit="step", disable=hidden) as bar:
@@ -161,96 +166,78 @@ class Trainer:
                     log.sync()
                     self._save()
                 if stopping and not last:
+                    distributed.on_main(self.writer.wait)
                     LOGGER.warning("asked to stop: leaving after step %d; start again to continue", self.step)
-                    sys.exit(STOPPED)
+                    leave_stopped()
+        distributed.on_main(self.writer.wait)
 
     def _timed_step(self, batches: Iterator[Batch]) -> bool:
-        """Read a batch and train on it; returns whether any process was asked to stop."""
+        """Read an update's micro-batches and train on them; returns whether any process was asked to stop."""
         start = time.perf_counter()
         with preserved_rng():  # loaders draw seeds; a resumed run makes new loaders and must not notice
-            batch = next(batches)
+            micro_batches = [next(batches) for _ in range(self.config.accumulate)]
         waited = time.perf_counter() - start
-        num_seconds = float(batch.num_seconds)
-        num_frames, num_slots = int(batch.feature_lens.sum()), batch.features.shape[0] * batch.features.shape[1]
-        stopping = self.train_step(batch)
-        elapsed = time.perf_counter() - start
-        self.rates.add_ratio("audio-s/s", num_seconds * distributed.world_size(), elapsed)
-        self.rates.add_ratio("data wait", waited, elapsed)
-        self.rates.add_ratio("padding", num_slots - num_frames, num_slots)
-        self.rates.add_ratio("seconds per step", elapsed, 1)
-        self.rates.add_ratio("TFLOP/s", 1e-12 * self.objective.flops, elapsed)
-        if self.config.peak_tflops:
-            self.rates.add_ratio("MFU", 1e-12 * self.objective.flops, elapsed * self.config.peak_tflops)
+        seconds, slot_seconds = 0.0, 0.0
+        for index, batch in enumerate(micro_batches):
+            seconds += batch.num_seconds
+            micro_batches[index] = batch = batch.to(self.device)
+            slot_seconds += batch.features.shape[0] * batch.features.shape[1] / FRAME_RATE
+        with self.throughput.counting(slot_seconds):
+            stopping = self.train_step(micro_batches)
+        self.throughput.add(seconds, slot_seconds, waited, time.perf_counter() - start)
+        self.watchdog.beat()
         return stopping
 
-    def train_step(self, batch: Batch) -> bool:
-        """One update, or none where the loss or a gradient is not finite: all processes decide alike.
+    def train_step(self, batches: Sequence[Batch]) -> bool:
+        """One update from this process's micro-batches, or none where the loss or a gradient is not finite.
 
         Returns:
-            Whether any process was asked to stop.
+            Whether any process was asked to stop. All processes decide alike.
         """
         epoch = self._epoch()
-        num_batches = self.stream_step * distributed.world_size()
-        batch_count = num_batches * self.train_stream.max_duration / self.config.reference_seconds
+        batch_count = self.position * self.train_stream.max_duration / self.config.reference_seconds
         self.objective.set_batch_count(self.config.initial_batch_count + batch_count)
         self.optimizer.zero_grad(set_to_none=True)
-        total, logs, sums = self.backward(batch)
-        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        result = self.gradients.backward(batches, self.stop.received)
+        norm = torch.nn.utils.get_total_norm(self.gradients.present())
         # The only wait for the device in a step. Gradients are already the same in every process.
         global_total, global_count, num_stops, norm_value, own_total = torch.stack(
-            [*sums, norm.double(), total.double()]
+            [*result.sums, norm.double(), result.own_total.double()]
         ).tolist()
         self.scheduler.step_epoch(epoch)
         self.scheduler.step_batch(self.step)
         self.step += 1
-        self.stream_step += 1
-        if _is_finite(global_total) and _is_finite(norm_value):
+        self.position += len(batches) * distributed.world_size()
+        is_finite = _is_finite(global_total) and _is_finite(norm_value)
+        self.gradients.loss_scale.update(is_finite)
+        if is_finite:
             self.optimizer.step()
             self.num_skipped_in_row = 0
-            self.sums.add(logs)
+            for logs in result.logs:
+                self.sums.add(logs)
             self.sums.add_ratio("loss", global_total, global_count)
             self.sums.add_ratio("grad_norm", norm_value, 1)
             clip_factor = self.optimizer.clipping()["clip_factor"].mean()
             self.sums.add({"clip_factor": torch.stack([clip_factor, torch.ones_like(clip_factor)])})
         else:
-            self._skip(batch, own_total)
+            self._skip([cut_id for batch in batches for cut_id in batch.cut_ids], own_total)
         if self.average is not None:
             self.average.update(self.step)
         return num_stops > 0
 
-    def backward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Gradients of the mean loss over all processes.
-
-        Returns:
-            This process's detached total (), its logs, and [total, count, processes asked to stop] over all (3,).
-        """
-        bfloat16 = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            output = self.model(batch.to(self.device))
-        total = output.total.detach()
-        count = output.count.detach().to(self.device, torch.float64)
-        sums = distributed.all_reduce_sum(
-            torch.stack([total.double(), count, count.new_tensor(float(self.stop.received))])
-        )
-        scale = (distributed.world_size() / sums[1]).to(total.dtype)
-        self.objective.set_loss_scale(scale)
-        (output.total * scale).backward()
-        return total, output.logs, sums
-
     def _epoch(self) -> int:
         steps_per_epoch = self.optim.steps_per_epoch
-        return self.step // steps_per_epoch if steps_per_epoch else self.train_stream.epoch_of(self.stream_step)
+        return self.step // steps_per_epoch if steps_per_epoch else self.train_stream.epoch_of(self.position)
 
-    def _skip(self, batch: Batch, own_total: float) -> None:
+    def _skip(self, cut_ids: list[str], own_total: float) -> None:
         self.num_skipped += 1
         self.num_skipped_in_row += 1
         LOGGER.warning("step %d skipped: its loss or gradient is not finite (%d so far)", self.step, self.num_skipped)
         if self.num_skipped_in_row < MAX_SKIPPED_IN_ROW:
             return
-        reports = distributed.gather_json([_is_finite(own_total), list(batch.cut_ids)])
+        reports = distributed.gather_json([_is_finite(own_total), cut_ids])
         all_finite = all(finite for finite, _ in reports)
-        guilty = [cut_id for finite, cut_ids in reports if all_finite or not finite for cut_id in cut_ids]
+        guilty = [cut_id for finite, ids in reports if all_finite or not finite for cut_id in ids]
 
         def fail() -> None:
             raise UserError(
@@ -262,7 +249,7 @@ class Trainer:
 
     def _log(self, log: RunLog, bar: tqdm) -> None:
         values = self.sums.reduce()
-        rates = self.rates.reduce()
+        rates = self.throughput.read()
         rates["hours left"] = rates["seconds per step"] * (self.config.num_steps - self.step) / 3600
         values["lr"] = self.optimizer.param_groups[0]["lr"]
         values["epoch"] = self.scheduler.epoch
@@ -289,6 +276,7 @@ class Trainer:
             for batch in self.valid_batches:
                 output = self.objective(batch.to(self.device))
                 sums.add({"loss": torch.stack([output.total, output.count.to(output.total)]), **output.logs})
+                self.watchdog.beat()
         self.objective.train()
         return sums.reduce()
 
@@ -298,14 +286,16 @@ class Trainer:
             return
         own = {"rng": rng_state(), "sums": self.sums.state(), "objective": self.objective.training_state()}
         state = {
-            "num_batches": self.stream_step * distributed.world_size(),
+            "position": self.position,
             "num_skipped": self.num_skipped,
             "num_skipped_in_row": self.num_skipped_in_row,
+            "loss_scale": self.gradients.loss_scale.state(),
             "scheduler": self.scheduler.state_dict(),
             "ranks": distributed.gather_json(own),
         }
 
         def write() -> None:
+            self.writer.wait()  # for the one before; its failure is this run's
             content = checkpoints.Checkpoint(
                 step=self.step,
                 model=self.objective.state_dict(),
@@ -313,8 +303,9 @@ class Trainer:
                 optimizer=self.optimizer.state_dict(),
                 state=state,
                 config=self.run_config,
-            )
-            checkpoints.save_checkpoint(exp_dir, content, self.config.keep_checkpoints, self.saved_step)
+            ).copied()
+            keep, previous = self.config.keep_checkpoints, self.saved_step
+            self.writer.start(lambda: checkpoints.save_checkpoint(exp_dir, content, keep, previous))
 
         distributed.on_main(write)
         self.saved_step = self.step
@@ -345,14 +336,14 @@ class Trainer:
         self.step = self.saved_step = saved.step
         self.num_skipped = saved.state["num_skipped"]
         self.num_skipped_in_row = saved.state["num_skipped_in_row"]
-        self._take_place(saved.state["num_batches"], saved.state["ranks"])
+        self.position = saved.state["position"]
+        self.gradients.loss_scale.set_state(saved.state["loss_scale"])
+        self._take_place(saved.state["ranks"])
         LOGGER.info("continuing from %s", folder)
 
-    def _take_place(self, num_batches: int, ranks: list[dict[str, Any]]) -> None:
-        """Position in the data, random states and unlogged sums, also when the number of processes has changed."""
+    def _take_place(self, ranks: list[dict[str, Any]]) -> None:
+        """Random states and unlogged sums, also when the number of processes has changed."""
         rank, world_size = distributed.rank(), distributed.world_size()
-        # Rounded down: after a change of processes a few batches may be seen twice, none is missed.
-        self.stream_step = num_batches // world_size
         self.objective.set_training_state(ranks[rank % len(ranks)]["objective"])
         if len(ranks) == world_size:
             set_rng_state(ranks[rank]["rng"])

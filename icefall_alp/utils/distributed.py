@@ -22,6 +22,7 @@ from icefall_alp.utils.errors import UserError
 
 _ENVIRONMENT = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
 _alone = False  # inside `single_process()`
+_collectives = 0  # that this process has come to
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() and not _alone else 1
 
 
+def place() -> tuple[int, int]:
+    """`rank()` and `world_size()`."""
+    return rank(), world_size()
+
+
 def is_main() -> bool:
     """True in the process that writes files and speaks, also inside `single_process()`."""
     return not dist.is_initialized() or dist.get_rank() == 0
@@ -100,10 +106,21 @@ def single_process() -> Iterator[None]:
         _alone = False
 
 
+def num_collectives() -> int:
+    """How many of this module's collectives this process has come to: who hangs has come to fewer than the others."""
+    return _collectives
+
+
+def _come() -> None:
+    global _collectives
+    _collectives += 1
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum of `tensor` over all processes, as a new tensor without gradient; same shape everywhere."""
     total = tensor.detach().clone()
     if world_size() > 1:
+        _come()
         dist.all_reduce(total)
     return total
 
@@ -163,6 +180,7 @@ class _Gather(torch.autograd.Function):
 
 def _gather_blocks(tensor: Tensor) -> list[Tensor]:
     """Rows (n, ...) of every process; blocks travel padded to the longest because collectives want equal shapes."""
+    _come()
     length = torch.tensor([len(tensor)], device=tensor.device)
     lengths = [torch.empty_like(length) for _ in range(world_size())]
     dist.all_gather(lengths, length)

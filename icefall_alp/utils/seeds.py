@@ -14,6 +14,8 @@ from torch import Tensor
 
 from icefall_alp.utils.digests import sha256_text
 
+RandomState = tuple[Any, Any, Tensor, Tensor | None]
+
 
 def stable_seed(*parts: object) -> int:
     """Seed in [0, 2**32) that depends on the parts' text only, not on the machine, process or Python's hash."""
@@ -29,7 +31,7 @@ def seed_everything(seed: int) -> None:
 
 def rng_state() -> dict[str, Any]:
     """State of this process's generators as JSON values; `accelerator` is None where no GPU is in use."""
-    (version, words, gauss), (name, keys, position, has_gauss, cached), host, accelerator = _capture()
+    (version, words, gauss), (name, keys, position, has_gauss, cached), host, accelerator = capture_rng()
     return {
         "python": [version, list(words), gauss],
         "numpy": [name, keys.tolist(), position, has_gauss, cached],
@@ -43,30 +45,35 @@ def set_rng_state(state: dict[str, Any]) -> None:
     version, words, gauss = state["python"]
     name, keys, position, has_gauss, cached = state["numpy"]
     accelerator = state["accelerator"]
-    _restore(
-        (version, tuple(words), gauss),
-        (name, np.array(keys, dtype=np.uint32), position, has_gauss, cached),
-        _bytes_tensor(state["torch"]),
-        None if accelerator is None else _bytes_tensor(accelerator),
+    restore_rng(
+        (
+            (version, tuple(words), gauss),
+            (name, np.array(keys, dtype=np.uint32), position, has_gauss, cached),
+            _bytes_tensor(state["torch"]),
+            None if accelerator is None else _bytes_tensor(accelerator),
+        )
     )
 
 
 @contextmanager
 def preserved_rng() -> Iterator[None]:
     """Put every generator back after the body, as if nothing had been drawn or seeded in it."""
-    state = _capture()
+    state = capture_rng()
     try:
         yield
     finally:
-        _restore(*state)
+        restore_rng(state)
 
 
-def _capture() -> tuple[Any, Any, Tensor, Tensor | None]:
+def capture_rng() -> RandomState:
+    """State of Python's, NumPy's, PyTorch's and the device's generators, in memory: for `restore_rng`."""
     accelerator = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), accelerator
 
 
-def _restore(python: Any, numpy: Any, host: Tensor, accelerator: Tensor | None) -> None:
+def restore_rng(state: RandomState) -> None:
+    """Put every generator where `capture_rng` found it."""
+    python, numpy, host, accelerator = state
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(host)

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 STOPPED = 75
 
@@ -29,3 +33,10 @@ class StopRequest:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def leave_stopped() -> NoReturn:
+    """Leave with exit code 75; `tools/launch.sh` also finds it in a file, because torchrun turns it into 1."""
+    if (path := os.environ.get("ALP_STATUS_FILE")) is not None:
+        Path(path).write_text(f"{STOPPED}\n", encoding="utf-8")
+    sys.exit(STOPPED)

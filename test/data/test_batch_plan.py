@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icefall_alp.data.batch_plan import BatchPlan
+from icefall_alp.data.batch_plan import BatchPlan, duration_limits, mixture_weights
 from icefall_alp.utils.errors import UserError
 
 
@@ -85,6 +86,63 @@ def test_a_million_clips_in_seconds():
     batches = plan.epoch(7)
     assert time.perf_counter() - start < 5
     assert sum(map(len, batches)) == 1_000_000
+
+
+def test_weights_are_visits_per_epoch_and_all_clips_have_their_turn():
+    generator = np.random.default_rng(1)
+    durations = np.round(generator.uniform(1, 20, size=3000), 2)
+    weights = np.repeat([0.0, 0.25, 1.0, 2.5], 750)
+    plan = BatchPlan(durations, 80.0, 6, seed=3, weights=weights)
+    visits = []
+    for epoch in range(8):
+        batches = plan.epoch(epoch)
+        assert len(batches) == len(plan)
+        assert all(durations[batch].max() * len(batch) <= 80.0 for batch in batches)
+        visits.append(np.bincount(np.concatenate(batches), minlength=3000))
+    for weight in np.unique(weights):
+        per_epoch = [counts[weights == weight].sum() for counts in visits]
+        assert per_epoch == pytest.approx([750 * weight] * 8, abs=6)
+        total = np.sum(visits, axis=0)[weights == weight]
+        assert total.max() - total.min() <= 2 and abs(total.mean() - 8 * weight) < 0.1
+    assert not np.array_equal(visits[0], visits[1])
+    again = BatchPlan(durations, 80.0, 6, seed=3, weights=weights).epoch(5)
+    assert np.array_equal(np.concatenate(again), np.concatenate(plan.epoch(5)))
+
+
+def test_a_weight_of_one_everywhere_is_a_permutation():
+    durations = paper_mix(3000)
+    batches = BatchPlan(durations, 100.0, 10, 1, np.ones(3000)).epoch(2)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(3000))
+
+
+def test_mixture_lines_become_weights_of_clips():
+    clips = SimpleNamespace(sources=np.array([0, 1, 1, 2]), source_names=["a", "b", "c"])
+    assert mixture_weights(clips, ("b=2", "c=0.5")).tolist() == [1.0, 2.0, 2.0, 0.5]
+    assert mixture_weights(clips, ()) is None
+    with pytest.raises(UserError, match="no clip is of corpus 'd'; there are a, b, c"):
+        mixture_weights(clips, ("d=1",))
+    with pytest.raises(UserError, match="write it as corpus=weight"):
+        mixture_weights(clips, ("a",))
+
+
+def test_short_clips_may_fill_longer_batches():
+    durations = np.random.default_rng(3).uniform(1, 60, size=4000)
+    limits = duration_limits(["30=150", "10=200"])
+    batches = BatchPlan(durations, 120.0, 20, 0, limits=limits).epoch(1)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(4000))
+    filled = {10.0: [], 30.0: [], 60.0: []}
+    for batch in batches:
+        longest = durations[batch].max()
+        filled[next(seconds for seconds in filled if longest <= seconds)].append(longest * len(batch))
+    assert max(filled[60.0]) <= 120 < max(filled[30.0]) <= 150 < max(filled[10.0]) <= 200
+    with pytest.raises(UserError, match="write it as seconds=max_duration"):
+        duration_limits(["10"])
+
+
+@pytest.mark.parametrize("weights", [[-1.0], [0.0], [np.nan]])
+def test_nonsense_weights_are_refused(weights):
+    with pytest.raises(UserError, match=r"data\.mixture"):
+        BatchPlan(np.array([1.0]), 10.0, 1, 0, np.array(weights))
 
 
 @pytest.mark.parametrize(

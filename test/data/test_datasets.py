@@ -5,7 +5,8 @@ import torch
 
 from icefall_alp.config.schema import DataConfig, SpecAugmentConfig
 from icefall_alp.data.datasets import CaptionDataset, LabelDataset, read_class_list
-from icefall_alp.data.shards import FeatureShards
+from icefall_alp.data.fbank import Fbank
+from icefall_alp.data.shards import FeatureShards, ShardWriter, finish_shards, start_shards
 from icefall_alp.utils.errors import UserError
 
 PADDING = np.float32(np.log(1e-10))
@@ -40,7 +41,7 @@ def test_batches_know_their_seconds(stored):
 
 
 def test_training_draws_captions_and_augments_whatever_the_batch(stored):
-    dataset = CaptionDataset(stored[0], draw_captions=True, seed=5, augment=SpecAugmentConfig())
+    dataset = CaptionDataset(stored[0], seed=5, config=DataConfig())
     everything = dataset[2, np.arange(10)]
     for position in range(10):
         alone = dataset[2, np.array([position])]
@@ -53,34 +54,34 @@ def test_training_draws_captions_and_augments_whatever_the_batch(stored):
 
 
 def test_captions_drawn_do_not_depend_on_augmentation(stored):
-    plain, augmented = (CaptionDataset(stored[0], True, 5, config) for config in (None, SpecAugmentConfig()))
+    plain, augmented = (
+        CaptionDataset(stored[0], 5, DataConfig(spec_augment=SpecAugmentConfig(probability=p))) for p in (0.0, 0.9)
+    )
     assert plain[1, np.arange(10)].captions == augmented[1, np.arange(10)].captions
-    assert plain[1, np.arange(10)].captions != CaptionDataset(stored[0], True, 6)[1, np.arange(10)].captions
+    assert plain[1, np.arange(10)].captions != CaptionDataset(stored[0], 6, DataConfig())[1, np.arange(10)].captions
 
 
-def test_a_cut_without_caption_is_named(stored):
-    shards, _ = stored
-    shards.cuts[4].supervisions[0].custom["captions"] = []
-    with pytest.raises(UserError, match=shards.cuts[4].id):
-        CaptionDataset(shards)
+def test_a_cut_without_caption_is_named(store, cuts):
+    cuts[4].supervisions[0].custom["captions"] = []
+    with pytest.raises(UserError, match=cuts[4].id):
+        CaptionDataset(FeatureShards(store(cuts)[0]))[0, np.arange(10)]
 
 
-def test_targets_are_multi_hot(stored):
-    shards, _ = stored
-    shards.cuts[1].supervisions[0].custom["labels"] = ["cat", "dog"]
-    shards.cuts[2].supervisions[0].custom["labels"] = []
+def test_targets_are_multi_hot(store, cuts):
+    cuts[1].supervisions[0].custom["labels"] = ["cat", "dog"]
+    cuts[2].supervisions[0].custom["labels"] = []
+    shards = FeatureShards(store(cuts)[0])
     batch = LabelDataset(shards, ["bird", "dog", "cat"])[0, np.array([0, 1, 2])]
     assert batch.targets.dtype == torch.float32
     assert batch.targets.tolist() == [[0, 1, 0], [0, 1, 1], [0, 0, 0]]
     assert torch.equal(batch.to("cpu").targets, batch.targets)
 
 
-def test_an_unknown_label_is_named_with_its_cut(stored):
-    shards, _ = stored
-    shards.cuts[6].supervisions[0].custom["labels"] = ["dog", "wolf"]
+def test_an_unknown_label_is_named_with_its_cut(store, cuts):
+    cuts[6].supervisions[0].custom["labels"] = ["dog", "wolf"]
     with pytest.raises(UserError, match="wolf") as caught:
-        LabelDataset(shards, ["bird", "dog", "cat"])
-    assert shards.cuts[6].id in str(caught.value)
+        LabelDataset(FeatureShards(store(cuts)[0]), ["bird", "dog", "cat"])[0, np.arange(10)]
+    assert cuts[6].id in str(caught.value)
 
 
 def test_open_follows_the_configuration(stored, tmp_path):
@@ -88,10 +89,57 @@ def test_open_follows_the_configuration(stored, tmp_path):
     (tmp_path / "classes.txt").write_text("dog\ncat\n")
     config = DataConfig(class_list=str(tmp_path / "classes.txt"), spec_augment=SpecAugmentConfig(num_frame_masks=3))
     training = CaptionDataset.open(config, folder, training=True, seed=3)
-    assert training.augment == config.spec_augment and training.draw_captions
+    assert training.config == config
     validation = LabelDataset.open(config, folder, training=False, seed=3)
-    assert validation.augment is None and validation.class_list == ("dog", "cat")
+    assert validation.config is None and validation.class_list == ("dog", "cat")
     assert len(training) == 10 and training.durations[3] == 2.0
+
+
+@pytest.fixture
+def both_kinds(tmp_path, cuts):
+    """The same clips stored as audio and as the features of that audio."""
+    generator, folders = np.random.default_rng(2), {}
+    clips = [np.rint(3000 * generator.standard_normal(cut.num_frames * 160)) / 32768 for cut in cuts]
+    for kind in ("audio", "fbank"):
+        start_shards(tmp_path / kind, 1)
+        with ShardWriter(tmp_path / kind, 0, kind) as writer:
+            for cut, clip in zip(cuts, clips, strict=True):
+                waveform = torch.from_numpy(clip).float()
+                features, _ = Fbank()(waveform[None], torch.tensor([len(clip)]))
+                writer.add(cut, waveform.numpy() if kind == "audio" else features[0].numpy())
+            writer.finish("digest", [])
+        finish_shards(tmp_path / kind, [])
+        folders[kind] = tmp_path / kind
+    return folders
+
+
+@pytest.mark.parametrize("config", [None, DataConfig()])
+def test_features_on_the_fly_equal_stored_ones(both_kinds, config):
+    """Captions, augmentation and lengths included, and whatever the batch."""
+    on_the_fly, stored = (CaptionDataset(FeatureShards(both_kinds[kind]), 3, config) for kind in ("audio", "fbank"))
+    for epoch, indices in ((0, np.arange(10)), (4, np.array([7, 1, 3]))):
+        ours, theirs = on_the_fly[epoch, indices], stored[epoch, indices]
+        assert ours.num_seconds == theirs.num_seconds
+        moved = ours.to("cpu")
+        assert moved.captions == theirs.captions and torch.equal(moved.feature_lens, theirs.feature_lens)
+        assert (moved.features - theirs.features).abs().max() < 1e-4
+
+
+def test_speed_and_noise_are_drawn_per_clip_and_change_the_audio(both_kinds):
+    noise = str(both_kinds["audio"])
+    quiet = SpecAugmentConfig(probability=0.0)
+    config = DataConfig(speeds=(0.9, 1.0, 1.1), noise_cuts=noise, noise_probability=1.0, spec_augment=quiet)
+    shards = FeatureShards(both_kinds["audio"])
+    dataset, plain = CaptionDataset(shards, 3, config), CaptionDataset(shards, 3)
+    everything = dataset[1, np.arange(10)].to("cpu")
+    ratios = everything.feature_lens / plain[1, np.arange(10)].feature_lens
+    assert {round(float(ratio), 1) for ratio in ratios} == {0.9, 1.0, 1.1}
+    assert dataset.durations == pytest.approx(shards.durations / 0.9)
+    for position in (0, 6):
+        alone = dataset[1, np.array([position])].to("cpu")
+        assert (alone.features[0] - everything.features[position, : alone.feature_lens[0]]).abs().max() < 1e-5
+    with pytest.raises(UserError, match=r"noise_cuts and data\.speeds change waveforms"):
+        CaptionDataset(FeatureShards(both_kinds["fbank"]), 3, config)
 
 
 @pytest.mark.parametrize(("text", "complaint"), [("a\nb\na\n", "'a' stands there twice"), ("\n\n", "no names")])

@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-import json
-
 import kaldi_native_fbank
 import numpy as np
 import pytest
-import soundfile
 import torch
 from lhotse.features.kaldi.extractors import Fbank as LhotseFbank
 
-from icefall_alp.data.captions import AudioHeader, CaptionedAudio, jsonl_writer, make_cut, read_jsonl
-from icefall_alp.data.fbank import PADDING, Fbank, mel_weights, read_audio, store_fbank
-from icefall_alp.data.shards import FeatureShards
-from icefall_alp.utils.errors import UserError
+from icefall_alp.data.fbank import PADDING, Fbank, mel_weights
 
 
 def kaldi_fbank(samples):
@@ -132,108 +126,3 @@ def test_equal_on_gpu():
     expected, expected_lens = Fbank()(waveforms, lens)
     assert torch.equal(feature_lens.cpu(), expected_lens)
     assert (features.cpu() - expected).abs().max() < 1e-3
-
-
-def test_reads_any_rate_format_and_channels(tmp_path):
-    time = np.arange(44100) / 44100
-    stereo = np.stack([np.sin(2 * np.pi * 440 * time), np.zeros(44100)], axis=1) * 0.5
-    soundfile.write(tmp_path / "a.flac", stereo, 44100)
-    audio = read_audio(tmp_path / "a.flac", 0.25, 0.5).numpy()
-    expected = 0.25 * np.sin(2 * np.pi * 440 * (np.arange(8000) / 16000 + 0.25))
-    assert audio.shape == (8000,)
-    assert np.abs(audio - expected)[200:-200].max() < 2e-3
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """Eleven clips, of which five cannot be stored; returns a function that stores them and the path of one."""
-    root = tmp_path / "corpus"
-    root.mkdir()
-    rates = {"-a.wav": 16000, "_b.wav": 44100, "c.wav": 8000, "d.wav": 48000, "e.wav": 16000, "f.wav": 22050}
-    for name, rate in rates.items():
-        soundfile.write(root / name, 0.1 * np.random.default_rng(rate).standard_normal((rate, 2)), rate)
-    (root / "text.wav").write_text("this is no audio")
-    soundfile.write(root / "nan.wav", np.full(16000, np.nan), 16000, subtype="FLOAT")
-    soundfile.write(root / "short.wav", np.zeros(1300), 16000)
-    soundfile.write(root / "cut_off.wav", np.zeros(8000), 16000)
-    durations = {**dict.fromkeys([*rates, "text.wav", "nan.wav", "cut_off.wav", "gone.wav"], 1.0), "short.wav": 0.08125}
-    with jsonl_writer(tmp_path / "cuts.jsonl.gz") as write:
-        for name in sorted(durations):
-            rate = rates.get(name, 16000)
-            header = AudioHeader(rate, 2, round(rate * durations[name]))
-            write(make_cut(CaptionedAudio(f"fs:{name}", name, "train", ("noise", "hiss")), header, "toy", "sound"))
-
-    def run(num_jobs=1, roots=None):
-        roots = {"toy": root} if roots is None else roots
-        return store_fbank(tmp_path / "cuts.jsonl.gz", tmp_path / "out", roots, 2, num_jobs)
-
-    return run, root, tmp_path / "out"
-
-
-def test_stores_what_it_can_and_lists_the_rest(corpus):
-    run, root, folder = corpus
-    report = run()
-    assert (report.num_cuts, report.num_computed, report.num_seconds) == (6, 6, 6.0)
-    skipped = [json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()]
-    reasons = {entry["id"]: entry["reason"].split(":")[0] for entry in skipped}
-    assert reasons == {
-        "fs:text.wav": "unreadable", "fs:nan.wav": "NaN or infinite samples", "fs:cut_off.wav": "ends early",
-        "fs:gone.wav": "no such file", "fs:short.wav": "shorter than 9 frames",
-    }  # fmt: skip
-    shards = FeatureShards(folder)
-    assert [cut.id for cut in shards.cuts] == [f"fs:{name}.wav" for name in ("-a", "_b", "c", "d", "e", "f")]
-    supervision = shards.cuts[1].supervisions[0]
-    assert supervision.custom["captions"][1] == {"text": "hiss", "source": "toy"}
-    assert shards.cuts[1].custom["corpus"] == "toy"
-    samples, _ = soundfile.read(root / "-a.wav", dtype="float32")
-    assert np.abs(shards.features(0) - kaldi_fbank(samples.mean(axis=1))).max() < 1e-3
-
-
-def test_a_second_run_computes_only_what_changed(corpus):
-    run, root, folder = corpus
-    run()
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert run().num_computed == 0
-    # Killed after two shards: no index for the third, a temporary file, no list of what was skipped.
-    (folder / "index.000002.json").unlink()
-    (folder / "skipped.jsonl").unlink()
-    (folder / ".features.000002.tar.tmp-1").write_bytes(b"half")
-    with pytest.raises(UserError, match="no complete set of features"):
-        FeatureShards(folder)
-    assert run().num_computed == len(list(read_jsonl(folder / "cuts.000002.jsonl.gz")))
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    soundfile.write(root / "e.wav", np.zeros(16000), 16000)
-    assert 0 < run().num_computed <= 2
-    assert len(FeatureShards(folder)) == 6
-
-
-def test_processes_write_the_same_shards(corpus, tmp_path):
-    run, _, folder = corpus
-    run()
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    folder.rename(tmp_path / "old")
-    assert run(num_jobs=2).num_computed == 6
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-@pytest.mark.parametrize("num_jobs", [1, 2])
-def test_unknown_or_moved_corpus_is_one_error(corpus, tmp_path, num_jobs):
-    run, _, _ = corpus
-    with pytest.raises(UserError, match=r"corpus 'toy', whose folder is not known; known: other$"):
-        run(num_jobs, {"other": tmp_path})
-    with pytest.raises(UserError, match=r"nowhere of corpus toy is gone"):
-        run(num_jobs, {"toy": tmp_path / "nowhere"})
-
-
-def test_nothing_stored_is_an_error(tmp_path):
-    header = AudioHeader(16000, 1, 16000)
-    with jsonl_writer(tmp_path / "cuts.jsonl.gz") as write:
-        write(make_cut(CaptionedAudio("fs:1", "1.wav", "train", ("x",)), header, "toy", "sound"))
-    with pytest.raises(UserError, match="no such file"):
-        store_fbank(tmp_path / "cuts.jsonl.gz", tmp_path / "out", {"toy": tmp_path}, 10, 1)
-
-
-def test_a_rate_without_common_factor_is_refused_before_it_fills_the_memory(tmp_path):
-    soundfile.write(tmp_path / "odd.wav", np.zeros(44099), 44099)
-    with pytest.raises(ValueError, match="44099"):
-        read_audio(tmp_path / "odd.wav", 0.0, 1.0)

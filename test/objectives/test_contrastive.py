@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from icefall_alp.config import TextTowerConfig
 from icefall_alp.models.text_encoder import TextEncoder
-from icefall_alp.objectives.contrastive import ContrastiveObjective
+from icefall_alp.objectives.contrastive import ContrastiveObjective, cross_entropy_by_rows
 from icefall_alp.utils import distributed
 
 pytestmark = pytest.mark.usefixtures("same_random_numbers")
@@ -170,6 +170,33 @@ def test_similarities_are_not_rounded_under_autocast(objective, caption_batch):
     labels = torch.arange(5)
     expected = sum(nn.functional.cross_entropy(x, labels, reduction="sum") for x in (logits, logits.T)) / 2
     torch.testing.assert_close(output.total, expected)
+
+
+@pytest.mark.parametrize("held", [1, 40, 130, 10**9])
+def test_the_loss_by_rows_equals_the_loss_of_all_similarities(held):
+    """Values, gradients and hits, for 23 of 31 clips; never more similarities in memory than asked for."""
+    candidates = nn.functional.normalize(torch.randn(31, 6, dtype=torch.float64), dim=1)
+    labels = torch.arange(5, 28)
+
+    def loss(function):
+        scale = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
+        own, others = candidates[5:28].clone().requires_grad_(), candidates.clone().requires_grad_()
+        total, hits = function(scale, own, others)
+        total.backward()
+        return total.detach(), hits, scale.grad, own.grad, others.grad
+
+    def dense(scale, own, others):
+        logits = scale * own @ others.T
+        chosen = logits[torch.arange(23), labels]
+        return (logits.exp().sum(1).log() - chosen).sum(), (logits.argmax(1) == labels).sum()
+
+    largest = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: largest.append(t.numel()) or t, lambda t: t)
+    with hooks:
+        found = loss(lambda scale, own, others: cross_entropy_by_rows(scale, own, others, labels, held))
+    for one, other in zip(found, loss(dense), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    assert max(largest) <= max(held, candidates.numel())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from icefall_alp.data.captions import AudioHeader, LabelledAudio, jsonl_writer, make_cut
-from icefall_alp.data.fbank import store_fbank
+from icefall_alp.data.feature_storage import store_features
 from test.recipes.preparation import run
 
 
@@ -33,7 +33,7 @@ def contents(folder):
 def test_all_sets_at_once_are_what_each_is_alone(sets, tmp_path):
     for cuts in sets:
         name = cuts.name.removesuffix("_cuts.jsonl.gz")
-        store_fbank(cuts, tmp_path / "alone" / name, {"one": tmp_path}, 1000, 1)
+        store_features(cuts, tmp_path / "alone" / name, {"one": tmp_path}, 1000, 1)
     options = ("--manifests-dir", tmp_path, "--output-dir", tmp_path / "together", "--num-jobs", 2)
     result = run("compute_fbank.py", "--cuts", *sets, *options)
     assert result.returncode == 0, result.stderr

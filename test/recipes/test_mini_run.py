@@ -122,20 +122,25 @@ def test_edited_task_is_evaluated_again_and_nothing_else(finished):
     assert result.stdout.count("voxceleb2 is done") == len(RUNS) and " voxceleb2 mean" not in result.stdout
 
 
-def test_killed_training_continues_from_its_last_checkpoint(finished):
-    arguments = ("--stage", 5, "--stop-stage", 5, "--objective", "captioning", "--init", "tagging")
-    overlay = finished.folder / "conf/tiny/init_tagging.yaml"
-    overlay.write_text(overlay.read_text().replace("num_steps: 12", "num_steps: 30"))
+def kill_after_a_checkpoint(recipe, run, *arguments):
+    """Start a training and kill -9 everything of it once a checkpoint is there."""
     process = subprocess.Popen(
-        finished.command(*arguments), env=finished.env, cwd=finished.folder, start_new_session=True,
+        recipe.command(*arguments), env=recipe.env, cwd=recipe.folder, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    pointer = finished.folder / "exp/captioning_tagging/checkpoints/last"
+    pointer = recipe.folder / "exp" / run / "checkpoints/last"
     while not pointer.exists() and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert pointer.exists() and not (finished.folder / "exp/captioning_tagging/encoder").exists()
+    assert pointer.exists() and not (recipe.folder / "exp" / run / "encoder").exists()
+
+
+def test_killed_training_continues_from_its_last_checkpoint(finished):
+    arguments = ("--stage", 5, "--stop-stage", 5, "--objective", "captioning", "--init", "tagging")
+    overlay = finished.folder / "conf/tiny/init_tagging.yaml"
+    overlay.write_text(overlay.read_text().replace("num_steps: 12", "num_steps: 30"))
+    kill_after_a_checkpoint(finished, "captioning_tagging", *arguments)
     result = finished.run(*arguments)
     assert result.returncode == 0, result.stderr
     continued = re.search(r"continuing from \S*step_(\d+)", result.stdout + result.stderr)
@@ -156,11 +161,14 @@ def test_the_continued_training_ends_in_the_weights_of_an_unbroken_one(finished)
     shutil.rmtree(finished.folder / "exp/unbroken")
 
 
-def test_two_processes_train(finished):
+def test_two_processes_continue_what_one_had_begun_when_it_was_killed(finished):
     encoder = finished.folder / "exp/contrastive_scratch"
     shutil.move(encoder, finished.folder / "exp/kept")
-    result = finished.one_stage(5, "--objective", "contrastive", "--init", "scratch", "--num-processes", 2)
+    arguments = ("--stage", 5, "--stop-stage", 5, "--objective", "contrastive", "--init", "scratch")
+    kill_after_a_checkpoint(finished, "contrastive_scratch", *arguments)
+    result = finished.run(*arguments, "--num-processes", 2)
     assert result.returncode == 0, result.stderr[-2000:]
+    assert "saved by 1 processes, continued by 2" in result.stdout + result.stderr
     assert (encoder / "encoder/model.safetensors").exists()
     shutil.rmtree(encoder)
     shutil.move(finished.folder / "exp/kept", encoder)

@@ -7,14 +7,18 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from faults.workbench import ENCODER
 
 import benchmark
 from benchmarks import optimizer as optimizer_benchmark
 from benchmarks import timing
+from icefall_alp.config import ZipformerConfig
 from icefall_alp.models.kernels import chains
 from icefall_alp.training.scaled_adam import ScaledAdam
 
@@ -77,6 +81,23 @@ def test_mistakes_are_named(monkeypatch, capsys, tmp_path, arguments, status, me
         benchmark.main()
     assert stopped.value.code == status
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("resume", {"clips": 3000, "lhotse_clips": 300}, "times as long"),
+        ("batches", {"clips": 3000, "lhotse_clips": 2000, "ranks": 8}, "padding Lhotse"),
+        ("fbank", {"clips": 2, "seconds": 1.0}, "ours against Kaldi's"),
+        ("loader", {"clips": 12, "num_workers": 0}, "audio: ours"),
+        ("checkpoint", {"preset": "tiny"}, "training stands still for"),
+    ],
+)
+def test_the_benchmarks_of_data_and_training_compare_with_their_baselines(capsys, monkeypatch, name, options, said):
+    monkeypatch.setattr(ZipformerConfig, "presets", staticmethod(lambda: {"tiny": ENCODER}))
+    module = import_module(f"benchmarks.{name}")
+    module.run(SimpleNamespace(**options, rounds=1, threads=1, device=torch.device("cpu")))
+    assert said in capsys.readouterr().out
 
 
 def test_contenders_take_turns():

@@ -40,7 +40,7 @@ class Skipping(ToyObjective):
 def gradients(folder: Path) -> None:
     """What one step leaves in the gradients, with uneven batches (2 and 3 items), and what validation says."""
     trainer = make_trainer(None, noise=False)
-    _, _, sums = trainer.backward(make_batch(distributed.rank()))
+    sums = trainer.gradients.backward([make_batch(distributed.rank())]).sums
     found = {name: parameter.grad for name, parameter in trainer.objective.named_parameters()}
     save_file({**found, "mean": sums[:1] / sums[1]}, folder / f"gradients_{distributed.rank()}.safetensors")
     (folder / f"valid_{distributed.rank()}.json").write_text(json.dumps(trainer.validate()))

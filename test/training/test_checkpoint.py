@@ -2,12 +2,14 @@
 """Checkpoints: what is read is what was written, damage of every kind is noticed, runs do not share a folder."""
 
 import logging
+import resource
 import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from faults import forks
 
 from icefall_alp.training.checkpoint import (
     Checkpoint,
@@ -42,7 +44,7 @@ def make_checkpoint(step: int) -> Checkpoint:
         optimizer={"state": moments, "param_groups": [{"lr": 0.1, "betas": [0.9, 0.98], "params": [6]}]},
         state={"ranks": [{"rng": 1}]},
         config=CONFIG,
-    )
+    ).copied()
 
 
 def save(exp_dir, *steps, keep=10):
@@ -134,6 +136,22 @@ def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr("icefall_alp.training.checkpoint.save_file", full_disk)
     with pytest.raises(UserError, match="No space left on device"):
         save_checkpoint(tmp_path, make_checkpoint(4), keep=1, previous=2)
+    assert find_checkpoint(tmp_path) == tmp_path / "checkpoints/step_2"
+    assert sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir()) == ["last", "step_2"]
+
+
+def test_a_real_refusal_of_the_system_leaves_the_earlier_checkpoint(tmp_path):
+    """The kernel ends the write in the middle of a file, as on a full disk."""
+    save(tmp_path, 2)
+
+    def work():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+        content = make_checkpoint(4)
+        content.model["large"] = torch.zeros(5000)
+        with pytest.raises(UserError, match="step_4"):
+            save_checkpoint(tmp_path, content, keep=1, previous=2)
+
+    forks.run(work, tmp_path / "log")
     assert find_checkpoint(tmp_path) == tmp_path / "checkpoints/step_2"
     assert sorted(entry.name for entry in (tmp_path / "checkpoints").iterdir()) == ["last", "step_2"]
 

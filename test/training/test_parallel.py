@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 def test_loss_and_gradients_equal_one_process_with_the_whole_batch(folder):
     whole = make_trainer(None, noise=False)
-    _, _, sums = whole.backward(join(make_batch(0), make_batch(1)))
+    sums = whole.gradients.backward([join(make_batch(0), make_batch(1))]).sums
     for rank in range(2):
         parts = load_file(folder / f"gradients_{rank}.safetensors")
         torch.testing.assert_close(parts.pop("mean"), sums[:1] / sums[1], rtol=1e-6, atol=0)
@@ -73,5 +73,5 @@ def test_one_process_continues_what_two_have_begun(folder, caplog):
     trainer = make_trainer(folder / "unbroken", config)
     trainer.fit()
     assert trainer.step == 14
-    assert trainer.stream_step == 12 * 2 + 2, "24 micro-batches were seen by two processes, two more by one"
+    assert trainer.position == 12 * 2 + 2, "24 micro-batches were read by two processes, two more by one"
     assert "saved by 2 processes, continued by 1" in caplog.text

@@ -62,27 +62,27 @@ def join(first: ToyBatch, second: ToyBatch) -> ToyBatch:
 
 
 class ToyStream:
-    """Micro-batch s * W + r is step s of rank r; five micro-batches are an epoch. Draws a number like a real loader."""
+    """Micro-batch p of the row is `make_batch(p)`; five are an epoch. Draws a number like a real loader."""
 
     max_duration = 10.0
 
     def __init__(self, fail_at: int = -1, damage: range = range(0)) -> None:
-        self.fail_at = fail_at
+        self.fail_at = fail_at  # counted in this process's own micro-batches
         self.damage = damage
 
-    def iterate(self, start_step: int):
+    def iterate(self, position: int):
         torch.rand(1)
-        for step in count(start_step):
-            if step == self.fail_at:
+        world_size = distributed.world_size()
+        for index in count(position + distributed.rank(), world_size):
+            if index // world_size == self.fail_at:
                 raise KeyboardInterrupt
-            index = step * distributed.world_size() + distributed.rank()
             batch = make_batch(index)
             if index in self.damage:
                 batch.features[0, 0, 0] = torch.nan
             yield batch
 
-    def epoch_of(self, step: int) -> int:
-        return step * distributed.world_size() // 5
+    def epoch_of(self, position: int) -> int:
+        return position // 5
 
 
 class ToyEncoder(nn.Linear):

@@ -17,6 +17,7 @@ objective=       # only runs of this objective: contrastive or captioning
 init=            # only runs that start from this: scratch or tagging
 subset=          # pretrain on this part of the data (conf/subsets/*.yaml): 400k, leave_one_out_clotho, ...
 corpora=         # only these corpora in stage 0 ("a b"); absent ones are then an error
+features=stored  # stored (fbank on disk) or on_the_fly (FLAC on disk, fbank on the device that trains)
 num_processes=1  # training processes, one per GPU
 num_jobs=2       # CPU jobs of stages 0 and 2
 dry_run=false    # true prints the commands without running them
@@ -26,8 +27,7 @@ dry_run=false    # true prints the commands without running them
 
 # data/ and exp/ belong to one configuration: its corpora, its numbers.
 claim_folders() {
-  mkdir -p data exp
-  [ -f data/conf ] || echo "$conf" >data/conf
+  [ -f data/conf ] || { mkdir -p data exp && echo "$conf" >data/conf; }
   [ "$(cat data/conf)" = "$conf" ] ||
     die "data/ and exp/ here belong to --conf $(cat data/conf); move both away before you run --conf $conf"
 }
@@ -114,7 +114,7 @@ stage_2() { # Compute fbank of every set that a configuration names
     found+=("${cuts[0]}")
   done
   once fbank data/fbank "${found[@]}" -- \
-    local/compute_fbank.py --cuts "${found[@]}" --output-dir data/fbank --num-jobs "$num_jobs"
+    local/compute_fbank.py --cuts "${found[@]}" --output-dir data/fbank --num-jobs "$num_jobs" --features "$features"
 }
 
 stage_3() { # Check and describe the cuts, train the tokenizer

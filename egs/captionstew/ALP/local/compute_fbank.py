@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 2: compute the fbank of cutsets and store it in shards, a folder each; what is there already is kept.
+"""Stage 2: store the fbank of cutsets in shards, a folder each, or their audio; what is there already is kept.
 
 local/compute_fbank.py --cuts data/manifests/nsynth_{train,test}_cuts.jsonl.gz --output-dir data/fbank
 """
@@ -13,8 +13,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from icefall_alp.data.fbank import store_fbank
+from icefall_alp.data.feature_storage import store_features
 from icefall_alp.data.manifests import corpus_roots
+from icefall_alp.data.shards import AUDIO, FBANK
 from icefall_alp.utils.errors import clean_exit
 
 SMALL = 1 << 16  # bytes; such a cutset has about one shard, so it is one process that stores it
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--manifests-dir", type=Path, default=Path("data/manifests"), help="what stage 0 wrote")
     parser.add_argument("--shard-size", type=_positive, default=1000, help="cuts per shard")
     parser.add_argument("--num-jobs", type=_positive, default=1, help="processes")
+    parser.add_argument("--features", choices=("stored", "on_the_fly"), default="stored", help="fbank, or FLAC")
+    parser.add_argument("--max-skipped-share", type=float, default=0.1, help="of the cuts; more bad audio is an error")
     options = parser.parse_args()
     small = [cuts for cuts in options.cuts if not (cuts.is_file() and cuts.stat().st_size > SMALL)]
     for cuts in options.cuts:
@@ -49,7 +52,9 @@ def main() -> None:
 def store(cuts: Path, options: argparse.Namespace, num_jobs: int) -> str:
     """Store one set; returns what there is to say about it."""
     folder = options.output_dir / cuts.name.removesuffix("_cuts.jsonl.gz")
-    report = store_fbank(cuts, folder, corpus_roots(options.manifests_dir), options.shard_size, num_jobs)
+    kind = FBANK if options.features == "stored" else AUDIO
+    roots = corpus_roots(options.manifests_dir)
+    report = store_features(cuts, folder, roots, options.shard_size, num_jobs, kind, options.max_skipped_share)
     return (
         f"{folder}: {report.num_cuts} cuts, {report.num_seconds / 3600:.2f} h "
         f"({report.num_computed} computed now); {len(report.skipped)} skipped, "

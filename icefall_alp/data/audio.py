@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Audio files and FLAC in memory to waveforms, mono at 16 kHz; and what is done to waveforms in training.
+
+Waveforms are float32 in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+
+from icefall_alp.data.fbank import SAMPLING_RATE
+
+_MAX_RESAMPLING_KERNEL = 20_000_000  # taps; only rates that share no factor with 16 kHz need more
+
+
+def read_audio(path: Path, start: float, duration: float) -> Tensor:
+    """Read a stretch of a file as mono at 16 kHz, whatever its format, rate and number of channels.
+
+    Args:
+        path: a file that libsndfile reads.
+        start: seconds into the file.
+        duration: seconds.
+
+    Returns:
+        (S,) float32.
+
+    Raises:
+        ValueError: the audio is unreadable, too short or not finite; the message is the cause.
+    """
+    if not path.is_file():
+        raise ValueError("no such file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            file.seek(min(round(start * rate), file.frames))
+            samples = file.read(round(duration * rate), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise ValueError(f"unreadable: {' '.join(str(error).split())}") from error
+    if len(samples) == 0:
+        raise ValueError("empty")
+    if len(samples) < (duration - 0.1) * rate:
+        raise ValueError(f"ends early: {len(samples) / rate:.2f} s of {duration:.2f} s")
+    if not np.isfinite(samples).all():
+        raise ValueError("NaN or infinite samples")
+    waveform = torch.from_numpy(samples.mean(axis=1))
+    return waveform if rate == SAMPLING_RATE else _resampler(rate)(waveform)
+
+
+@functools.lru_cache(maxsize=8)
+def _resampler(rate: int) -> torchaudio.transforms.Resample:
+    factor = math.gcd(rate, SAMPLING_RATE)
+    if (rate // factor) * (SAMPLING_RATE // factor) > _MAX_RESAMPLING_KERNEL:
+        raise ValueError(f"sampling rate {rate} Hz shares no factor with {SAMPLING_RATE} Hz")
+    return torchaudio.transforms.Resample(rate, SAMPLING_RATE)
+
+
+def encode_flac(waveform: np.ndarray) -> bytes:
+    """FLAC of a waveform (S,), 16 bits; what lies outside [-1, 1] is clipped."""
+    stream = io.BytesIO()
+    samples = np.clip(np.rint(waveform.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+    soundfile.write(stream, samples, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def decode_flac(data: bytes) -> np.ndarray:
+    """Waveform (S,) of what `encode_flac` made.
+
+    Raises:
+        ValueError: the data are damaged.
+    """
+    try:
+        samples, _ = soundfile.read(io.BytesIO(data), dtype="int16")
+    except soundfile.SoundFileError as error:
+        raise ValueError(f"unreadable: {' '.join(str(error).split())}") from error
+    return samples.astype(np.float32) * np.float32(1 / 32768)
+
+
+def mix_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add noise, repeated or cut to the waveform's length, so that the ratio of energies is `snr_db`."""
+    noise = np.resize(noise, waveform.shape)
+    energies = (np.square(x, dtype=np.float64).mean() for x in (waveform, noise))
+    signal_energy, noise_energy = energies
+    if signal_energy == 0 or noise_energy == 0:
+        return waveform
+    gain = math.sqrt(signal_energy / (noise_energy * 10 ** (snr_db / 10)))
+    return waveform + np.float32(gain) * noise
+
+
+def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
+    """Play a waveform faster, which also raises its pitch: S samples become about S / factor."""
+    if factor == 1.0:
+        return waveform
+    return _resampler(round(SAMPLING_RATE * factor))(torch.from_numpy(waveform)).numpy()

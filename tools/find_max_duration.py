@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Find how many seconds of audio fit into a batch on this device, for clips of each length, by trying.
+
+  find_max_duration.py zipformer/train_contrastive.py --config conf/encoder.yaml conf/train_contrastive.yaml
+
+Run it in a recipe's folder, with the training script and the configuration of the run that is planned; the features of
+stage 2 must be there. A trial is a whole update, optimizer included, on batches of the longest clips up to a length.
+What is printed may be pasted under `data:` in the configuration. On a CPU give --memory-gib, since there is no other
+limit than the machine's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from icefall_alp.config import TrainConfig
+from icefall_alp.config.loader import load_config
+from icefall_alp.data.batch_plan import BatchPlan
+from icefall_alp.data.datamodule import TrainStream
+from icefall_alp.training.trainer import Trainer
+from icefall_alp.utils import distributed
+from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.seeds import seed_everything
+
+LARGEST = 1 << 20  # clips
+
+
+@clean_exit
+def main() -> None:
+    """Read the options and try."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("script", type=Path, help="a recipe's training script")
+    parser.add_argument("--config", nargs="+", required=True, help="YAML files, later ones winning")
+    parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
+    parser.add_argument("--seconds", nargs="+", type=float, default=[5, 10, 20, 30, 60], help="lengths of clips")
+    parser.add_argument("--headroom", type=float, default=0.1, help="share left free, for what a trial does not meet")
+    parser.add_argument("--memory-gib", type=float, help="on a CPU: how much this process may take")
+    options = parser.parse_args()
+    device = distributed.device()
+    if device.type == "cpu" and options.memory_gib is None:
+        raise UserError("there is no GPU here; say with --memory-gib how much memory the training process may take")
+    trial = Trial(options.script, options.config, options.set)
+    if options.memory_gib is not None:
+        limit_memory(options.memory_gib)
+    lines = []
+    for seconds in sorted(options.seconds):
+        num_clips = largest(lambda n, seconds=seconds: trial.fits(n, seconds))
+        if num_clips == 0:
+            print(f"up to {seconds:g} s: not one clip fits, or none is that long", file=sys.stderr)
+            continue
+        longest = trial.durations[trial.positions(1, seconds)[0]]
+        lines.append(f'"{seconds:g}={max(longest, num_clips * longest * (1 - options.headroom)):.0f}"')
+        print(f"up to {seconds:g} s: {num_clips} clips of {longest:.1f} s fit", file=sys.stderr)
+    if not lines:
+        raise UserError("nothing fits; take a smaller model, training.recompute_activations or a larger device")
+    print(f"data: {{max_durations: [{', '.join(lines)}]}}")
+
+
+class Trial:
+    """An update of a planned run on batches of any size.
+
+    Args:
+        script: a recipe's training script, which calls `run(config_class, build_objective, build_dataset)`.
+        config: YAML files.
+        overrides: key=value.
+    """
+
+    def __init__(self, script: Path, config: list[str], overrides: list[str]) -> None:
+        config_class, build_objective, build_dataset = wiring(script)
+        loaded: TrainConfig = load_config(config_class, config, overrides)
+        seed_everything(loaded.seed)
+        self.dataset = build_dataset(loaded.data, loaded.data.train_cuts, training=True, seed=loaded.seed)
+        self.durations = self.dataset.durations
+        self._by_length = np.argsort(self.durations, kind="stable")
+        plan = BatchPlan(self.durations, loaded.data.max_duration, loaded.data.num_buckets, loaded.seed)
+        stream = TrainStream(self.dataset, plan)
+        objective = build_objective(loaded)
+        self.trainer = Trainer(objective, loaded.training, loaded.optim, stream, [], None, {}, loaded.seed)
+        self.trainer.objective.train()
+
+    def positions(self, num_clips: int, seconds: float) -> np.ndarray:
+        """The longest clips up to `seconds`, over again where they are few; empty where all are longer."""
+        count = int(np.searchsorted(self.durations[self._by_length], seconds, side="right"))
+        chosen = self._by_length[max(0, count - num_clips) : count][::-1]
+        return np.resize(chosen, num_clips if count else 0)
+
+    def fits(self, num_clips: int, seconds: float) -> bool:
+        """Whether an update on that many of the longest clips up to `seconds` finds memory enough."""
+        positions = self.positions(num_clips, seconds)
+        if len(positions) == 0:
+            return False
+        try:
+            self.trainer.train_step([self.dataset[0, positions].to(self.trainer.device)])
+        except (MemoryError, RuntimeError) as error:  # PyTorch's out-of-memory errors are RuntimeErrors
+            if not any(word in str(error).lower() for word in ("memory", "alloc")):
+                raise
+            fitting = False
+        else:
+            fitting = True
+        self.trainer.optimizer.zero_grad(set_to_none=True)
+        if self.trainer.device.type != "cpu":
+            torch.accelerator.empty_cache()
+        return fitting
+
+
+def wiring(script: Path) -> tuple[type, Callable[[Any], Any], Callable[..., Any]]:
+    """What a recipe's script hands to `run` of the `train.py` beside it.
+
+    Raises:
+        UserError: it is no such script.
+    """
+    if not script.is_file():
+        raise UserError(f"{script}: no such script")
+    sys.path.insert(0, str(script.parent.resolve()))
+    import train  # the recipe's own
+
+    handed: list[Any] = []
+    train.run = lambda *arguments: handed.extend(arguments)
+    runpy.run_path(str(script), run_name="__main__")
+    if len(handed) != 3:
+        raise UserError(f"{script} does not call run(config class, build_objective, build_dataset)")
+    return handed[0], handed[1], handed[2]
+
+
+def largest(fits: Callable[[int], bool]) -> int:
+    """The largest number that fits, by doubling and halving; 0 where not even 1 does."""
+    if not fits(1):
+        return 0
+    low = 1
+    while low < LARGEST and fits(2 * low):
+        low *= 2
+    high = 2 * low
+    # Within one part in sixteen: finer is finer than what two batches of one size differ in.
+    while high - low > max(1, low // 16):
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def limit_memory(gibibytes: float) -> None:
+    """Let this process take that much more than it has now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + int(gibibytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if __name__ == "__main__":
+    main()

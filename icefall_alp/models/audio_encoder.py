@@ -42,6 +42,8 @@ class AudioEncoder(nn.Module):
         config: sizes; `config.mask_padding` makes a clip's frames independent of its padding and batch mates.
     """
 
+    min_frames = MIN_FRAMES
+
     def __init__(self, config: ZipformerConfig) -> None:
         super().__init__()
         self.config = config

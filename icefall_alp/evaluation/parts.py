@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training, validation and test clips of a probing task, each set encoded once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from lhotse import MonoCut
+
+from icefall_alp.config import ProbeConfig
+from icefall_alp.evaluation.encode import check_disjoint
+from icefall_alp.evaluation.encoders import FrozenEncoder, open_clips
+from icefall_alp.evaluation.frozen_set import FrozenSet, open_frozen_set
+from icefall_alp.evaluation.labels import held_out
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some clips of a set.
+
+    Attributes:
+        set: The set.
+        positions: (n,) of the clips in it.
+    """
+
+    set: FrozenSet
+    positions: np.ndarray
+
+    @property
+    def cuts(self) -> list[MonoCut]:
+        """The clips, in the order of `positions`."""
+        return [self.set.clips.cuts[int(i)] for i in self.positions]
+
+    @property
+    def durations(self) -> np.ndarray:
+        """(n,) seconds."""
+        return self.set.clips.durations[self.positions]
+
+
+def open_parts(encoder: FrozenEncoder, config: ProbeConfig, exp_dir: Path, frames: bool) -> dict[str, Part]:
+    """The task's `train`, `valid` and `test` clips, encoded.
+
+    Where the task names no `valid_cuts`, a seeded share of the training recordings is held out of training.
+
+    Args:
+        encoder: Frozen.
+        config: Of the task.
+        exp_dir: Of the run, for the caches.
+        frames: Whether frames are wanted besides the clips' means.
+
+    Raises:
+        UserError: A clip is in two parts, or see `encoded_batches` and `held_out`.
+    """
+    budget = config.frames_gb if frames else 0.0
+    folders = {"train": config.train_cuts, "valid": config.valid_cuts, "test": config.test_cuts}
+    clips = {name: open_clips(encoder, Path(folder)) for name, folder in folders.items() if folder}
+    for one, other in combinations(clips, 2):
+        check_disjoint(clips[one], clips[other], (one, other))
+    sets = {name: open_frozen_set(encoder, own, config.max_duration, exp_dir, budget) for name, own in clips.items()}
+    parts = {name: Part(own, np.arange(len(own.clips))) for name, own in sets.items()}
+    if "valid" not in parts:
+        drawn = held_out(clips["train"].cuts, config.valid_share, config.seed)
+        parts["valid"] = Part(sets["train"], np.flatnonzero(drawn))
+        parts["train"] = Part(sets["train"], np.flatnonzero(~drawn))
+    return parts

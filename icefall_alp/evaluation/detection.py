@@ -69,7 +69,9 @@ def score(encoder: FrozenEncoder, config: DetectionConfig, exp_dir: Path, poolin
     rates, seeds = config.learning_rates, range(config.seed, config.seed + config.num_seeds)
     train_set = parts["train"].set
     bank = HeadBank.build(train_set.dim, len(names), 0, True, len(rates), seeds)
-    train_bank(bank, frame_epochs(clips["train"], config, len(names)), rates, config.num_steps, train_set.clips.folder.name)
+    train_bank(
+        bank, frame_epochs(clips["train"], config, len(names)), rates, config.num_steps, train_set.clips.folder.name
+    )
     learned = [k for k in scored if any(k == event[2] for own in events["valid"] for event in own)]
     valid = score_heads(bank, clips["valid"], learned, config)[SELECTING].reshape(len(rates), len(seeds))
     place = choose_rate(valid, rates)
@@ -113,9 +115,7 @@ def frame_epochs(clips: Clips, config: DetectionConfig, num_classes: int) -> Cal
     return epochs
 
 
-def score_heads(
-    bank: HeadBank, clips: Clips, classes: Sequence[int], config: DetectionConfig
-) -> dict[str, np.ndarray]:
+def score_heads(bank: HeadBank, clips: Clips, classes: Sequence[int], config: DetectionConfig) -> dict[str, np.ndarray]:
     """Each metric of each head (G,), NaN where it diverged. One head at a time, since all scores of it are kept."""
     values: dict[str, list[float]] = {metric: [] for metric in ALPHA_ST}
     for place, lost in enumerate(bank.diverged()):

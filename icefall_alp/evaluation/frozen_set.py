@@ -120,7 +120,9 @@ def open_frozen_set(
     stored = read_cache(exp_dir / "means", clips.folder.name, key)
     if stored is not None and frames_gb == 0:
         return FrozenSet(clips, encoder.module, max_duration, ClipVectors(**stored), None)
-    encoded = _encode(FrozenSet(clips, encoder.module, max_duration, ClipVectors(*[torch.empty(0)] * 3), None), frames_gb)
+    encoded = _encode(
+        FrozenSet(clips, encoder.module, max_duration, ClipVectors(*[torch.empty(0)] * 3), None), frames_gb
+    )
     if stored is None:
         write_cache(exp_dir / "means", clips.folder.name, key, vars(encoded.vectors))
     return encoded
@@ -150,4 +152,3 @@ def standardized(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
     """Values (..., C) less the mean (C,), divided by the deviation (C,)."""
     mean, deviation = (part.to(values.device) for part in statistics)
     return (values - mean) / deviation
-

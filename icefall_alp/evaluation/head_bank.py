@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -192,12 +193,12 @@ def train_bank(
     names = list(bank.params)
     peak = torch.tensor(rates, device=bank.params[names[0]].device).repeat_interleave(bank.num_seeds)
     moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in bank.params.values()]
-    progress = tqdm(_endless(epochs), total=num_steps, desc=f"{len(bank)} heads, {what}", unit="step", mininterval=1.0)
-    for step, (inputs, targets) in zip(range(1, num_steps + 1), progress, strict=False):
+    batches = islice(_endless(epochs), num_steps)
+    progress = tqdm(batches, f"{len(bank)} heads, {what}", num_steps, unit=" steps", mininterval=1.0)
+    for step, (inputs, targets) in enumerate(progress, start=1):
         losses = head_losses(bank(*inputs), targets)
         gradients = torch.autograd.grad(losses.sum(), list(bank.params.values()))
         _adam_step(list(bank.params.values()), gradients, moments, peak * _decay(step, num_steps), step)
-    progress.close()
 
 
 def _endless(epochs: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:

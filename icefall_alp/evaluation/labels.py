@@ -134,7 +134,8 @@ def held_out(cuts: Sequence[MonoCut], share: float, seed: int) -> np.ndarray:
     drawn = np.array([stable_seed(seed, "held out", _origin(cut.id)) < share * 2**32 for cut in cuts])
     if not drawn.any() or drawn.all():
         raise UserError(
-            f"valid_share: {share} of {len(cuts)} training clips holds {int(drawn.sum())} out; change it, or name valid_cuts"
+            f"valid_share: {share} of {len(cuts)} training clips holds {int(drawn.sum())} out; "
+            "change it, or name valid_cuts"
         )
     return drawn
 

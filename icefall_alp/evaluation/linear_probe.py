@@ -181,7 +181,9 @@ def _logits(bank: HeadBank, clips: Clips, config: LinearProbeConfig) -> Iterator
             rows = np.array([row_of[int(position)] for position in chosen])
             yield rows, bank(standardized(frames.to(place), clips.statistics), lens.to(place))
         return
-    for rows in np.array_split(np.arange(len(clips.part.positions)), -(-len(clips.part.positions) // config.batch_size)):
+    for rows in np.array_split(
+        np.arange(len(clips.part.positions)), -(-len(clips.part.positions) // config.batch_size)
+    ):
         means = clips.set.vectors.means[clips.part.positions[rows]]
         yield rows, bank(standardized(means, clips.statistics).to(place))
 

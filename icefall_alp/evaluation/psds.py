@@ -5,7 +5,7 @@ At a threshold, the frames of a clip whose score of a class reaches it form runs
 `DETECTION_SHARE` of it lies inside events of the class, and a false positive otherwise; an event is found where right
 runs cover at least `EVENT_SHARE` of it. Lowering the threshold over all scores gives each class its curve, the share of
 events found by the false positives per hour. The score is the area, up to `MAX_RATE`, under the classes' mean less
-`alpha_st` times their deviation. Cross-triggers cost nothing (alpha_ct 0). These are PSDS1's parameters of DCASE task 4.
+`alpha_st` times their deviation. Cross-triggers cost nothing (alpha_ct 0): PSDS1 as DCASE's task 4 has it.
 """
 
 from __future__ import annotations

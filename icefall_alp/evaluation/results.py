@@ -40,7 +40,7 @@ class Result:
     commit: str = ""  # of the code that scored it
     seconds: float = 0.0  # wall time of the evaluation this number came from
     half_interval: float | None = None  # half the 95 % interval of `value`, the mean over seeds; None for one seed
-    seed_values: tuple[float, ...] = ()  # what each seed scored
+    seed_values: list[float] = field(default_factory=list)  # what each seed scored
     details: dict[str, Any] = field(default_factory=dict)  # how the head was chosen, what was left out
 
 

@@ -39,7 +39,7 @@ class Score:
     num_scored: int
     pooling: str = ""
     half_interval: float | None = None
-    seed_values: Sequence[float] = ()
+    seed_values: list[float] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -116,7 +116,10 @@ def evaluate(
             **vars(score),
         )
         path = write_result(exp_dir, result)
-        print(f"{encoder.run} {task} {score.pooling} {score.metric} {_beside(result, exp_dir.parent)} -> {path}", flush=True)
+        print(
+            f"{encoder.run} {task} {score.pooling} {score.metric} {_beside(result, exp_dir.parent)} -> {path}",
+            flush=True,
+        )
         written.append(result)
     return written
 

@@ -70,30 +70,51 @@ def exp_dir(tmp_path: Path) -> Path:
 KINDS = ("dog", "rain", "bell", "engine")
 
 
-def write_shards(folder: Path, num_clips: int, prefix: str, captions_per_clip: int = 1, skipped: int = 0) -> None:
-    """A stage 2 folder of noisy clips whose spectrum tells their kind, which is their label and in their captions."""
+def write_shards(
+    folder: Path, num_clips: int, prefix: str, captions_per_clip: int = 1, skipped: int = 0, middle: float = 0.0
+) -> None:
+    """A stage 2 folder of noisy clips whose spectrum tells their kind, which is their label and in their captions.
+
+    What tells it is louder by `middle` in the middle half, which is the clip's event.
+    """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(len(prefix))
     with ShardWriter(folder, 0) as writer:
         for i in range(num_clips):
             kind, num_frames = i % len(KINDS), int(rng.integers(20, 60))
             values = rng.normal(size=(num_frames, 80)).astype(np.float32)
-            values[:, kind * 20 : kind * 20 + 20] += 3.0
+            band = slice(kind * 20, kind * 20 + 20)
+            values[:, band] += 3.0
+            values[num_frames // 4 : 3 * num_frames // 4, band] += middle
             writer.add(_cut(f"{prefix}:{i}", KINDS[kind], num_frames, captions_per_clip), values)
         writer.finish("digest", [{"id": f"{prefix}:lost", "path": "p", "reason": "unreadable"}] * skipped)
     finish_shards(folder, [{"id": f"{prefix}:lost"}] * skipped)
 
 
 def _cut(cut_id: str, kind: str, num_frames: int, num_captions: int) -> MonoCut:
+    """A cut whose one event is its middle half."""
     texts = [f"the sound of a {kind}", f"here a {kind} is heard", f"{kind} noise", f"some {kind}", f"it is a {kind}"]
-    custom = {"labels": [kind], "captions": [{"text": text, "source": "toy"} for text in texts[:num_captions]]}
     duration = num_frames / 100
+    custom = {
+        "labels": [kind],
+        "captions": [{"text": text, "source": "toy"} for text in texts[:num_captions]],
+        "events": [{"label": kind, "onset": duration / 4, "offset": 3 * duration / 4}],
+    }
     features = Features(
         type="kaldi-fbank", num_frames=num_frames, num_features=80, frame_shift=0.01, sampling_rate=16000, start=0,
         duration=duration, storage_type="shar", storage_path="", storage_key="",
     )  # fmt: skip
     supervision = SupervisionSegment(cut_id, cut_id, 0, duration, custom=custom)
     return MonoCut(cut_id, 0, duration, 0, supervisions=[supervision], features=features, custom={"corpus": "toy"})
+
+
+@pytest.fixture(scope="session")
+def event_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Train and test folders whose events can be heard, as a task's configuration names them."""
+    folder = tmp_path_factory.mktemp("events")
+    write_shards(folder / "train", 80, "train", middle=3.0)
+    write_shards(folder / "test", 20, "test", middle=3.0)
+    return {"train_cuts": str(folder / "train"), "test_cuts": str(folder / "test")}
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,9 @@ def test_losses_equal_pytorch_head_by_head():
     expected = torch.stack([F.cross_entropy(logits[g], by_seed[g % 3]) for g in range(6)])
     torch.testing.assert_close(head_losses(logits, by_seed), expected)
     hot = torch.rand(3, 4, CLASSES) < 0.5
-    expected = [F.binary_cross_entropy_with_logits(logits[g], hot[g % 3].float(), reduction="sum") / 4 for g in range(6)]
+    expected = [
+        F.binary_cross_entropy_with_logits(logits[g], hot[g % 3].float(), reduction="sum") / 4 for g in range(6)
+    ]
     torch.testing.assert_close(head_losses(logits, hot), torch.stack(expected))
     expected = [F.binary_cross_entropy_with_logits(own, hot[0].float(), reduction="sum") / 4 for own in logits]
     torch.testing.assert_close(head_losses(logits, hot[0]), torch.stack(expected))

@@ -56,7 +56,9 @@ def test_accuracy_and_its_chance():
     targets = np.array([0, 0, 0, 1, 2])
     assert scores.accuracy(targets, targets) == 100.0 * accuracy_score(targets, targets) == 100.0
     assert scores.accuracy((targets + 1) % 3, targets) == 0.0  # never right
-    assert scores.accuracy(np.zeros(5, int), targets) == pytest.approx(100.0 * accuracy_score(targets, np.zeros(5, int)))
+    assert scores.accuracy(np.zeros(5, int), targets) == pytest.approx(
+        100.0 * accuracy_score(targets, np.zeros(5, int))
+    )
     assert scores.accuracy(np.zeros(5, int), targets) == pytest.approx(60.0)
     answers, truth = np.random.default_rng(0).integers(0, 4, (2, 8000))
     assert scores.accuracy(answers, truth) == pytest.approx(scores.chance_accuracy(truth), abs=2.0)

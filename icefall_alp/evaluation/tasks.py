@@ -25,7 +25,7 @@ from icefall_alp.evaluation.results import Result, is_done, read_result, result_
 from icefall_alp.utils import distributed
 from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
-from icefall_alp.utils.errors import clean_exit
+from icefall_alp.utils.errors import UserError, clean_exit
 from icefall_alp.utils.seeds import seed_everything
 
 
@@ -73,10 +73,26 @@ def main(protocol: Protocol, description: str | None) -> None:
     distributed.setup()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     configs = {path.stem: load_config(protocol.config_class, [path], options.set) for path in options.task}
+    present = {task: config for task, config in configs.items() if is_prepared(task, config)}
+    if not present:
+        raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
     for exp_dir in options.exp_dir:
         encoder = load_frozen_encoder(exp_dir)
-        for task, config in configs.items():
+        for task, config in present.items():
             evaluate(protocol, task, config, encoder, exp_dir, command)
+
+
+def is_prepared(task: str, config: EvaluationConfig) -> bool:
+    """Whether the folders of the task's clips are there; a task without them is named on standard error."""
+    missing = [folder for folder in _folders(config) if not folder.is_dir()]
+    if missing:
+        print(f"left out: {task}: no features in {missing[0]}; its corpus was not prepared", file=sys.stderr)
+    return not missing
+
+
+def _folders(config: EvaluationConfig) -> list[Path]:
+    names = (config.train_cuts, getattr(config, "valid_cuts", ""), config.test_cuts)
+    return [Path(name) for name in names if name]
 
 
 def evaluate(
@@ -138,8 +154,7 @@ def task_digest(protocol: str, config: EvaluationConfig) -> str:
     """Digest of all that decides a task's numbers but the encoder: configuration, clips, features, text files, code."""
     settings = config_to_dict(config)
     parts = [json.dumps(settings, sort_keys=True)]
-    folders = [config.train_cuts, settings.get("valid_cuts"), config.test_cuts]
-    parts += [set_digest(Path(folder)) for folder in folders if folder]
+    parts += [set_digest(folder) for folder in _folders(config)]
     parts += [sha256_file(path) for path in _named_files(settings)]
     parts += [protocol, library_digest()]
     return sha256_text("\n".join(parts))

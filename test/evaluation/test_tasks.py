@@ -82,6 +82,16 @@ def test_command_line(config, tmp_path, monkeypatch, capsys):
     assert result.command.startswith("evaluate_linear_probe.py --exp-dir ")
     tasks.main(linear_probe.PROTOCOL, "doc")
     assert "skip: log_mel linear_probe toy is done" in capsys.readouterr().out
+    absent = tmp_path / "absent.yaml"
+    absent.write_text(yaml.safe_dump({**plain, "valid_cuts": "nowhere"}), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["e.py", *arguments[:2], "--task", str(absent), str(task), "--set", "num_steps=3"])
+    tasks.main(linear_probe.PROTOCOL, "doc")
+    captured = capsys.readouterr()
+    assert "left out: absent: no features in nowhere" in captured.err and "log_mel toy mean mAP" in captured.out
+    monkeypatch.setattr(sys, "argv", ["e.py", *arguments[:2], "--task", str(absent)])
+    with pytest.raises(SystemExit):
+        tasks.main(linear_probe.PROTOCOL, "doc")
+    assert "error: none of the tasks absent has its features" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["evaluate_linear_probe.py", *arguments[:-1], "num_stepz=2"])
     with pytest.raises(SystemExit) as exit_status:
         tasks.main(linear_probe.PROTOCOL, "doc")

@@ -31,13 +31,13 @@ def test_report(published_yaml, exp_dir, tmp_path):
 
 
 def test_interval_and_a_columns_own_run(published_yaml, exp_dir):
-    text = published_yaml.read_text(encoding="utf-8").replace("title: Never run", "title: Own, run: ours")
+    text = published_yaml.read_text(encoding="utf-8").replace("title: Never run", "title: Own, run: ours, decimals: 3")
     published_yaml.write_text(text.replace("task: other", "task: sounds"), encoding="utf-8")
-    results = [replace(r, half_interval=0.0125) if r.run == "ours" else r for r in read_results(exp_dir)]
+    results = [replace(r, half_interval=0.0128) if r.run == "ours" else r for r in read_results(exp_dir)]
     published = load_published(published_yaml)
     report = render_report(published, Numbers(results), exp_dir, None)
-    assert "| Theirs | 0.500 ± 0.013 (90 of 100) / 0.400 | 0.50 ± 0.01 (90 of 100) / 7.00 |" in report
-    assert "| Theirs-init | – / – | 0.50 ± 0.01 (90 of 100) / 8.00 |" in report
+    assert "| Theirs | 0.500 ± 0.013 (90 of 100) / 0.400 | 0.500 ± 0.013 (90 of 100) / 7.000 |" in report
+    assert "| Theirs-init | – / – | 0.500 ± 0.013 (90 of 100) / 8.000 |" in report
     assert "| ours | 0.500 ± 0.013 | 0.100 |" in report
     assert main_table(published, Numbers(results))[0] == ["ours / paper", "Sounds mAP (mean)"]
 

@@ -59,24 +59,26 @@ def score(encoder: FrozenEncoder, config: DetectionConfig, exp_dir: Path, poolin
     names = read_class_list(Path(config.class_list))
     parts = open_parts(encoder.for_frames(), config, exp_dir, frames=True)
     events = {name: clip_events(part.cuts, names) for name, part in parts.items()}
-    counts = {name: _clip_counts(events[name], len(names)) for name in ("train", "test")}
+    used = {"train": events.get("all training", events["train"]), "test": events["test"]}
+    counts = {name: _clip_counts(own, len(names)) for name, own in used.items()}
     missing = without_clips(Path(config.test_cuts).name, names, counts)
     scored = np.flatnonzero((counts["train"] > 0) & (counts["test"] > 0))
     if not len(scored):
         raise UserError("no class has events in training and test clips; check class_list against the cuts")
-    statistics = parts["train"].set.vectors.frame_statistics(parts["train"].positions)
-    clips = {name: Clips(part, events[name], statistics) for name, part in parts.items()}
-    rates, seeds = config.learning_rates, range(config.seed, config.seed + config.num_seeds)
-    train_set = parts["train"].set
-    bank = HeadBank.build(train_set.dim, len(names), 0, True, len(rates), seeds)
-    train_bank(
-        bank, frame_epochs(clips["train"], config, len(names)), rates, config.num_steps, train_set.clips.folder.name
-    )
-    learned = [k for k in scored if any(k == event[2] for own in events["valid"] for event in own)]
-    valid = score_heads(bank, clips["valid"], learned, config)[SELECTING].reshape(len(rates), len(seeds))
+    rates = config.learning_rates
+    bank, statistics = _train(parts["train"], events["train"], len(names), rates, config)
+    learned = np.flatnonzero(_clip_counts(events["valid"], len(names)))
+    valid = score_heads(bank, Clips(parts["valid"], events["valid"], statistics), learned, config)[SELECTING]
+    valid = valid.reshape(len(rates), config.num_seeds)
     place = choose_rate(valid, rates)
-    values = score_heads(bank.rate(place), clips["test"], scored, config)
-    chance = chance_level(clips["test"], scored, config.seed)
+    chosen = bank.rate(place)
+    if "all training" in parts:
+        chosen, statistics = _train(
+            parts["all training"], events["all training"], len(names), rates[place : place + 1], config
+        )
+    test = Clips(parts["test"], events["test"], statistics)
+    values = score_heads(chosen, test, scored, config)
+    chance = chance_level(test, scored, config.seed)
     details = {**account(valid, rates, place), "scored classes": len(scored), **missing}
     for metric in ALPHA_ST:
         own = values[metric].tolist()
@@ -84,11 +86,23 @@ def score(encoder: FrozenEncoder, config: DetectionConfig, exp_dir: Path, poolin
             metric=metric,
             value=float(np.mean(own)),
             chance=chance[metric],
-            num_scored=len(clips["test"].events),
+            num_scored=len(test.events),
             half_interval=half_interval(own),
             seed_values=own,
             details=details,
         )
+
+
+def _train(
+    part: Part, events: list[list[Event]], num_classes: int, rates: Sequence[float], config: DetectionConfig
+) -> tuple[HeadBank, tuple[Tensor, Tensor]]:
+    """Heads of some rates trained on some clips, and the statistics of their frames."""
+    statistics = part.set.vectors.frame_statistics(part.positions)
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    bank = HeadBank.build(part.set.dim, num_classes, 0, True, len(rates), seeds)
+    epochs = frame_epochs(Clips(part, events, statistics), config, num_classes)
+    train_bank(bank, epochs, rates, config.num_steps, part.set.clips.folder.name)
+    return bank, statistics
 
 
 def _clip_counts(events: Sequence[Sequence[Event]], num_classes: int) -> np.ndarray:

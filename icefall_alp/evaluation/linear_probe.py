@@ -4,7 +4,8 @@
 Mean pooling works on the clips' means, which gives the same logits as averaging per-frame logits; attention pooling
 is learned with the linear layer. For every encoder alike, and for log-mel statistics, each channel is standardised by
 its mean and deviation over the training clips. All learning rates and seeds are trained at once; the rate is chosen on
-validation clips, and the test clips are scored once by each of its seeds, with their last weights.
+validation clips, and the test clips are scored once by each of its seeds, with their last weights. Validation clips
+that had to be held out of training come back to it for those last heads.
 """
 
 from __future__ import annotations
@@ -84,17 +85,13 @@ def score(encoder: FrozenEncoder, config: LinearProbeConfig, exp_dir: Path, pool
     classes = read_class_list(Path(config.class_list))
     parts = open_parts(encoder, config, exp_dir, frames="attention" in poolings)
     targets = {name: clip_targets(part.cuts, classes, config.multi_label) for name, part in parts.items()}
-    counts = {name: class_counts(targets[name], len(classes)) for name in ("train", "test")}
+    used = {"train": targets.get("all training", targets["train"]), "test": targets["test"]}
+    counts = {name: class_counts(own, len(classes)) for name, own in used.items()}
     missing = without_clips(Path(config.test_cuts).name, classes, counts)
     metric = METRICS[config.metric]
     chance = metric.chance(targets["test"].numpy())
     for pooling in poolings:
-        train = parts["train"]
-        vectors = train.set.vectors
-        measure = vectors.mean_statistics if pooling == "mean" else vectors.frame_statistics
-        statistics = measure(train.positions)
-        clips = {name: Clips(part, targets[name], statistics) for name, part in parts.items()}
-        values, details = probe(clips, len(classes), pooling, config)
+        values, details = probe(parts, targets, len(classes), pooling, config)
         yield Score(
             metric=config.metric,
             value=float(np.mean(values)),
@@ -108,22 +105,37 @@ def score(encoder: FrozenEncoder, config: LinearProbeConfig, exp_dir: Path, pool
 
 
 def probe(
-    clips: dict[str, Clips], num_classes: int, pooling: str, config: LinearProbeConfig
+    parts: dict[str, Part], targets: dict[str, Tensor], num_classes: int, pooling: str, config: LinearProbeConfig
 ) -> tuple[list[float], dict[str, object]]:
     """Train the heads of one pooling, choose the rate, score the test clips.
+
+    Where validation clips were held out of training, the chosen rate's heads are trained again on all training clips.
 
     Returns:
         The score of each seed, and how the rate was chosen.
     """
     rates, seeds = config.learning_rates, range(config.seed, config.seed + config.num_seeds)
     heads = config.attention_heads if pooling == "attention" else 0
-    train = clips["train"]
-    bank = HeadBank.build(train.set.dim, num_classes, heads, config.multi_label, len(rates), seeds)
-    batches = frame_epochs(train, config) if heads else mean_epochs(train, config.batch_size, seeds)
-    train_bank(bank, batches, rates, config.num_steps, f"{train.set.clips.folder.name} {pooling}")
-    valid = score_heads(bank, clips["valid"], config).reshape(len(rates), len(seeds))
+
+    def train(name: str, rates: Sequence[float]) -> tuple[HeadBank, tuple[Tensor, Tensor]]:
+        part = parts[name]
+        vectors = part.set.vectors
+        statistics = (vectors.frame_statistics if heads else vectors.mean_statistics)(part.positions)
+        clips = Clips(part, targets[name], statistics)
+        bank = HeadBank.build(part.set.dim, num_classes, heads, config.multi_label, len(rates), seeds)
+        batches = frame_epochs(clips, config) if heads else mean_epochs(clips, config.batch_size, seeds)
+        train_bank(bank, batches, rates, config.num_steps, f"{part.set.clips.folder.name} {pooling}")
+        return bank, statistics
+
+    bank, statistics = train("train", rates)
+    valid = score_heads(bank, Clips(parts["valid"], targets["valid"], statistics), config)
+    valid = valid.reshape(len(rates), len(seeds))
     place = choose_rate(valid, rates)
-    return score_heads(bank.rate(place), clips["test"], config).tolist(), account(valid, rates, place)
+    chosen = bank.rate(place)
+    if "all training" in parts:
+        chosen, statistics = train("all training", rates[place : place + 1])
+    test = Clips(parts["test"], targets["test"], statistics)
+    return score_heads(chosen, test, config).tolist(), account(valid, rates, place)
 
 
 def mean_epochs(clips: Clips, batch_size: int, seeds: Sequence[int]) -> Callable[[int], Iterable[Batch]]:

@@ -43,7 +43,8 @@ class Part:
 def open_parts(encoder: FrozenEncoder, config: ProbeConfig, exp_dir: Path, frames: bool) -> dict[str, Part]:
     """The task's `train`, `valid` and `test` clips, encoded.
 
-    Where the task names no `valid_cuts`, a seeded share of the training recordings is held out of training.
+    Where the task names no `valid_cuts`, a seeded share of the training recordings is held out of training; a fourth
+    part, `all training`, has them and the others, for the last heads to be trained on.
 
     Args:
         encoder: Frozen.
@@ -64,5 +65,6 @@ def open_parts(encoder: FrozenEncoder, config: ProbeConfig, exp_dir: Path, frame
     if "valid" not in parts:
         drawn = held_out(clips["train"].cuts, config.valid_share, config.seed)
         parts["valid"] = Part(sets["train"], np.flatnonzero(drawn))
+        parts["all training"] = parts["train"]
         parts["train"] = Part(sets["train"], np.flatnonzero(~drawn))
     return parts

@@ -82,6 +82,7 @@ def test_rate_is_chosen_by_validation_and_test_is_scored_by_it_alone(config, log
         list(linear_probe.score(log_mel, config, tmp_path, ["mean"]))
     (found,) = linear_probe.score(log_mel, replace(config, valid_cuts=""), tmp_path, ["mean"])
     assert found.details["learning_rate"] == 0.02
+    assert found.value == pytest.approx(1.0)
     valid, test = scored
     assert valid[0] == 6 and test == (3, 20)  # all heads on validation, the chosen rate's seeds on test
     assert 0 < valid[1] < 40

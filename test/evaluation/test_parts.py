@@ -23,6 +23,7 @@ def test_held_out_clips_leave_training(config, log_mel, tmp_path):
     parts = open_parts(log_mel, config, tmp_path, frames=False)
     train, valid, test = (parts[name] for name in ("train", "valid", "test"))
     assert sorted(np.concatenate([train.positions, valid.positions])) == list(range(80))
+    assert parts["all training"].positions.tolist() == list(range(80))
     assert train.set is valid.set and len(test.cuts) == len(test.durations) == 20
     assert [cut.id for cut in valid.cuts] == [train.set.clips.cuts[i].id for i in valid.positions]
     assert len(valid.positions) < len(train.positions)

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from icefall_alp.models.pooling import AttentionPooling, valid_frames
 from icefall_alp.utils import distributed
 from icefall_alp.utils.seeds import preserved_rng
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
 WARMUP_SHARE = 0.1  # of the steps; then half a cosine down to zero
 
 
@@ -54,7 +54,7 @@ class HeadBank:
     """G heads as stacked parameters, rate by rate: head r * S + s has rate r and seed s.
 
     Attributes:
-        params: name -> (G, ...), named as in `Head`.
+        params: name -> (G, ...), named as in `Head`, but with one input projection for queries, keys and values each.
         pooling_heads: Of the attention pooling; 0 for no pooling.
         num_seeds: S.
     """
@@ -72,7 +72,7 @@ class HeadBank:
         with preserved_rng():
             for seed in seeds:
                 torch.manual_seed(seed)
-                states.append(Head(dim, num_classes, pooling_heads, multi_label).state_dict())
+                states.append(_named(Head(dim, num_classes, pooling_heads, multi_label)))
         place = distributed.device()
         params = {}
         for name in states[0]:
@@ -139,21 +139,31 @@ class HeadBank:
         same to all frames of a clip, which softmax takes away.)
         """
         num_heads, dim = self.pooling_heads, frames.shape[2]
-        query_w, key_w, value_w = self.params["pooling.attention.in_proj_weight"].unflatten(1, (3, dim)).unbind(1)
-        query_b, _, value_b = self.params["pooling.attention.in_proj_bias"].unflatten(1, (3, dim)).unbind(1)
         seed = self.params["pooling.seed"].flatten(1)
-        query = (torch.einsum("gc,gdc->gd", seed, query_w) + query_b).unflatten(1, (num_heads, -1))
-        probe = torch.einsum("ghd,ghdc->ghc", query, key_w.unflatten(1, (num_heads, -1)))
-        probe = probe.flatten(0, 1) / math.sqrt(dim // num_heads)
+        query = self._linear("query", seed[:, None]).unflatten(2, (num_heads, 1, -1)).flatten(0, 2)  # (G * H, 1, D)
+        probe = torch.bmm(query, self.params["key.weight"].unflatten(1, (num_heads, -1)).flatten(0, 1)).squeeze(1)
+        probe = probe / math.sqrt(dim // num_heads)
         scores = F.linear(frames, probe)  # (N, T, G * H)
         padding = ~valid_frames(lens.to(frames.device), frames.shape[1])
         weights = scores.masked_fill(padding[..., None], -math.inf).softmax(dim=1)
         means = torch.bmm(weights.transpose(1, 2), frames).transpose(0, 1)  # (G * H, N, C)
-        values = torch.bmm(means, value_w.unflatten(1, (num_heads, -1)).flatten(0, 1).transpose(1, 2))
-        values = values.unflatten(0, (-1, num_heads)).permute(0, 2, 1, 3).flatten(2) + value_b[:, None]
+        value_w = self.params["value.weight"].unflatten(1, (num_heads, -1)).flatten(0, 1)
+        values = torch.bmm(means, value_w.transpose(1, 2)).unflatten(0, (-1, num_heads))
+        values = values.permute(0, 2, 1, 3).flatten(2) + self.params["value.bias"][:, None]
         attended = self._linear("pooling.attention.out_proj", values)
         hidden = self._norm("pooling.attention_norm", seed[:, None] + attended)
         return self._norm("pooling.output_norm", hidden + self._linear("pooling.feedforward", hidden).relu())
+
+
+def _named(head: Head) -> dict[str, Tensor]:
+    """Parameters of a head, its input projection taken apart and without the keys' bias, on which nothing depends."""
+    state = head.state_dict()
+    if head.pooling is not None:
+        weights = state.pop("pooling.attention.in_proj_weight").chunk(3)
+        biases = state.pop("pooling.attention.in_proj_bias").chunk(3)
+        state |= {"query.weight": weights[0], "key.weight": weights[1], "value.weight": weights[2]}
+        state |= {"query.bias": biases[0], "value.bias": biases[2]}
+    return state
 
 
 def head_losses(logits: Tensor, targets: Tensor) -> Tensor:
@@ -190,15 +200,30 @@ def train_bank(
         num_steps: Updates.
         what: Shown with the progress.
     """
-    names = list(bank.params)
-    peak = torch.tensor(rates, device=bank.params[names[0]].device).repeat_interleave(bank.num_seeds)
-    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in bank.params.values()]
+    params = list(bank.params.values())
+    optimizer = _adam(bank, rates)
+    schedule = LambdaLR(optimizer, lambda done: _decay(done + 1, num_steps))
     batches = islice(_endless(epochs), num_steps)
-    progress = tqdm(batches, f"{len(bank)} heads, {what}", num_steps, unit=" steps", mininterval=1.0)
-    for step, (inputs, targets) in enumerate(progress, start=1):
-        losses = head_losses(bank(*inputs), targets)
-        gradients = torch.autograd.grad(losses.sum(), list(bank.params.values()))
-        _adam_step(list(bank.params.values()), gradients, moments, peak * _decay(step, num_steps), step)
+    for inputs, targets in tqdm(batches, f"{len(bank)} heads, {what}", num_steps, unit=" steps", mininterval=1.0):
+        gradients = torch.autograd.grad(head_losses(bank(*inputs), targets).sum(), params)
+        for group, heads in zip(optimizer.param_groups, _slices(bank, rates), strict=True):
+            for own, gradient in zip(group["params"], gradients, strict=True):
+                own.grad = gradient[heads].contiguous()  # the fused update takes strides for granted
+        optimizer.step()
+        schedule.step()
+
+
+def _slices(bank: HeadBank, rates: Sequence[float]) -> list[slice]:
+    """The heads of each rate."""
+    return [slice(r * bank.num_seeds, (r + 1) * bank.num_seeds) for r in range(len(rates))]
+
+
+def _adam(bank: HeadBank, rates: Sequence[float]) -> torch.optim.Adam:
+    """Adam with a group per rate, whose parameters share the memory of the bank's."""
+    groups = []
+    for rate, heads in zip(rates, _slices(bank, rates), strict=True):
+        groups.append({"params": [p.detach()[heads] for p in bank.params.values()], "lr": rate})
+    return torch.optim.Adam(groups, fused=True)
 
 
 def _endless(epochs: Callable[[int], Iterable[Batch]]) -> Iterator[Batch]:
@@ -213,19 +238,3 @@ def _decay(step: int, num_steps: int) -> float:
     if step < warmup:
         return step / warmup
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1.0, num_steps - warmup)))
-
-
-@torch.no_grad()
-def _adam_step(
-    params: list[Tensor],
-    gradients: Sequence[Tensor],
-    moments: list[tuple[Tensor, Tensor]],
-    rates: Tensor,
-    step: int,
-) -> None:
-    first, second = BETAS
-    for p, gradient, (m, v) in zip(params, gradients, moments, strict=True):
-        m.lerp_(gradient, 1.0 - first)
-        v.mul_(second).addcmul_(gradient, gradient, value=1.0 - second)
-        size = (rates / (1.0 - first**step)).view(-1, *[1] * (p.dim() - 1))
-        p.sub_(size * m / (v.sqrt() / math.sqrt(1.0 - second**step) + EPSILON))

@@ -24,8 +24,8 @@ def config(toy_task, event_folders):
 
 
 def test_separable_events_are_found(config, log_mel, tmp_path):
-    strict, mean = detection.score(log_mel, config, tmp_path, [""])
-    assert (strict.metric, mean.metric) == ("PSDS1", "PSDS1 alpha_st 0")
+    mean, strict = detection.score(log_mel, config, tmp_path, [""])
+    assert (mean.metric, strict.metric) == ("PSDS1 alpha_st 0", "PSDS1 alpha_st 1")
     assert mean.value > 0.8 and mean.value >= strict.value > strict.chance
     assert mean.chance < 0.2 and mean.num_scored == 20
     assert mean.details["learning_rate"] == 0.05 and mean.details["scored classes"] == 4

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from lhotse import Features, MonoCut, SupervisionSegment
 
-from icefall_alp.config import TextTowerConfig
+from icefall_alp.config import TextTowerConfig, ZipformerConfig
 from icefall_alp.data.shards import ShardWriter, finish_shards
 from icefall_alp.evaluation.encoders import FrozenEncoder, LogMelStatistics
 from icefall_alp.evaluation.results import Result, write_result
+from icefall_alp.models import AudioEncoder
 from icefall_alp.models.tokenizer import train_sentencepiece
 
 PUBLISHED = """
@@ -128,6 +130,22 @@ def toy_task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     train_sentencepiece(texts, folder / "bpe.model", 120)
     paths = {"train_cuts": "train", "test_cuts": "test", "class_list": "classes.txt", "tokenizer": "bpe.model"}
     return {key: str(folder / name) for key, name in paths.items()}
+
+
+TINY = ZipformerConfig(
+    frontend_channels=(4, 4, 8), num_encoder_layers=(1, 1), downsampling_factor=(1, 2), encoder_dim=(16, 24),
+    feedforward_dim=(16, 24), encoder_unmasked_dim=(16, 16), num_heads=(2, 2), cnn_module_kernel=(7, 7),
+    query_head_dim=8, value_head_dim=4, pos_dim=8,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported encoder with random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    AudioEncoder(TINY).save(folder)
+    return folder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from icefall_alp.config import TaskConfig, ZipformerConfig
+from icefall_alp.config import TaskConfig
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.evaluation.encode import (
     captions_of_clips,
@@ -22,20 +22,6 @@ from icefall_alp.evaluation.encode import (
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.models import AudioEncoder
 from icefall_alp.utils.errors import UserError
-
-TINY = ZipformerConfig(
-    frontend_channels=(4, 4, 8),
-    num_encoder_layers=(1, 1),
-    downsampling_factor=(1, 2),
-    encoder_dim=(16, 24),
-    feedforward_dim=(16, 24),
-    encoder_unmasked_dim=(16, 16),
-    num_heads=(2, 2),
-    cnn_module_kernel=(7, 7),
-    query_head_dim=8,
-    value_head_dim=4,
-    pos_dim=8,
-)
 
 
 class EveryFourth(nn.Module):
@@ -114,10 +100,10 @@ def test_frames_are_kept_only_where_wanted(toy_task, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_empty_short_and_frameless_clips_are_named(toy_task, monkeypatch):
+def test_empty_short_and_frameless_clips_are_named(toy_task, tiny_encoder_folder, monkeypatch):
     folder = Path(toy_task["test_cuts"])
     shards, real = FeatureShards(folder), FeatureShards.features
-    encoder = AudioEncoder(TINY).eval()
+    encoder = AudioEncoder.load(tiny_encoder_folder).eval()
     for num_frames in (0, 1, 8):
         monkeypatch.setattr(
             FeatureShards, "features", lambda self, i, n=num_frames: real(self, i)[: n if i == 3 else None]

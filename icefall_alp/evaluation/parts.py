@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from icefall_alp.evaluation.encode import check_disjoint
 from icefall_alp.evaluation.encoders import FrozenEncoder, open_clips
 from icefall_alp.evaluation.frozen_set import FrozenSet, open_frozen_set
 from icefall_alp.evaluation.labels import held_out
+from icefall_alp.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Part:
 def open_parts(encoder: FrozenEncoder, config: ProbeConfig, exp_dir: Path, frames: bool) -> dict[str, Part]:
     """The task's `train`, `valid` and `test` clips, encoded.
 
-    Where the task names no `valid_cuts`, a seeded share of the training recordings is held out of training; a fourth
-    part, `all training`, has them and the others, for the last heads to be trained on.
+    Test clips among the validation clips are left out of validation, in one line on standard output. Where the task
+    names no `valid_cuts`, a seeded share of the training recordings is held out of training; a fourth part, `all
+    training`, has them and the others, for the last heads to be trained on.
 
     Args:
         encoder: Frozen.
@@ -53,18 +54,31 @@ def open_parts(encoder: FrozenEncoder, config: ProbeConfig, exp_dir: Path, frame
         frames: Whether frames are wanted besides the clips' means.
 
     Raises:
-        UserError: A clip is in two parts, or see `encoded_batches` and `held_out`.
+        UserError: A training clip is also a test or validation clip, every validation clip is a test clip, or see
+            `encoded_batches` and `held_out`.
     """
     budget = config.frames_gb if frames else 0.0
     folders = {"train": config.train_cuts, "valid": config.valid_cuts, "test": config.test_cuts}
     clips = {name: open_clips(encoder, Path(folder)) for name, folder in folders.items() if folder}
-    for one, other in combinations(clips, 2):
-        check_disjoint(clips[one], clips[other], (one, other))
+    for other in [name for name in clips if name != "train"]:
+        check_disjoint(clips["train"], clips[other], ("train", other))
     sets = {name: open_frozen_set(encoder, own, config.max_duration, exp_dir, budget) for name, own in clips.items()}
     parts = {name: Part(own, np.arange(len(own.clips))) for name, own in sets.items()}
-    if "valid" not in parts:
+    if "valid" in parts:
+        parts["valid"] = _without(parts["valid"], {cut.id for cut in parts["test"].cuts})
+    else:
         drawn = held_out(clips["train"].cuts, config.valid_share, config.seed)
         parts["valid"] = Part(sets["train"], np.flatnonzero(drawn))
         parts["all training"] = parts["train"]
         parts["train"] = Part(sets["train"], np.flatnonzero(~drawn))
     return parts
+
+
+def _without(part: Part, ids: set[str]) -> Part:
+    """The validation clips that are no test clips."""
+    kept = [cut.id not in ids for cut in part.cuts]
+    if not any(kept):
+        raise UserError(f"{part.set.clips.folder}: every validation clip is a test clip; name other valid_cuts")
+    if not all(kept):
+        print(f"{part.set.clips.folder}: {kept.count(False)} clips left out, which are test clips too", flush=True)
+    return Part(part.set, part.positions[np.array(kept)])

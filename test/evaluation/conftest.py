@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,21 @@ def write_shards(
             writer.add(_cut(f"{prefix}:{i}", KINDS[kind], num_frames, captions_per_clip), values)
         writer.finish("digest", [{"id": f"{prefix}:lost", "path": "p", "reason": "unreadable"}] * skipped)
     finish_shards(folder, [{"id": f"{prefix}:lost"}] * skipped)
+
+
+@pytest.fixture
+def write_mixed() -> Callable[[Path], None]:
+    """Writes a folder of two clips of its own and three of the toy task's test clips."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        with ShardWriter(folder, 0) as writer:
+            for cut_id in ("valid:0", "test:0", "test:1", "valid:1", "test:5"):
+                writer.add(_cut(cut_id, KINDS[0], 30, 1), np.zeros((30, 80), dtype=np.float32))
+            writer.finish("digest", [])
+        finish_shards(folder, [])
+
+    return write
 
 
 def _cut(cut_id: str, kind: str, num_frames: int, num_captions: int) -> MonoCut:

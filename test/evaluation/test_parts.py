@@ -29,9 +29,14 @@ def test_held_out_clips_leave_training(config, log_mel, tmp_path):
     assert len(valid.positions) < len(train.positions)
 
 
-def test_named_validation_clips_are_used_and_overlap_is_refused(config, log_mel, tmp_path):
-    with pytest.raises(UserError, match="20 test clips are also valid clips"):
+def test_named_validation_clips_are_used_and_overlap_is_refused(config, log_mel, tmp_path, write_mixed, capsys):
+    with pytest.raises(UserError, match="every validation clip is a test clip"):
         open_parts(log_mel, replace(config, valid_cuts=config.test_cuts), tmp_path, frames=False)
+    write_mixed(tmp_path / "mixed")
+    mixed = replace(config, valid_cuts=str(tmp_path / "mixed"))
+    parts = open_parts(log_mel, mixed, tmp_path, frames=False)
+    assert [cut.id for cut in parts["valid"].cuts] == ["valid:0", "valid:1"] and "all training" not in parts
+    assert "mixed: 3 clips left out, which are test clips too" in capsys.readouterr().out
     with pytest.raises(UserError, match="80 valid clips are also train clips"):
         open_parts(log_mel, replace(config, valid_cuts=config.train_cuts), tmp_path, frames=False)
 

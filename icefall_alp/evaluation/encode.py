@@ -180,7 +180,8 @@ def encoded_batches(
             features = [torch.from_numpy(clips.features(int(i))) for i in indices]
             lens = torch.tensor([len(f) for f in features])
             _check(lens >= shortest, clips, indices, f"less than the {shortest} frames that the encoder needs")
-            padded = pad_sequence(features, batch_first=True, padding_value=PADDING)
+            padding = getattr(encoder, "padding_value", PADDING)
+            padded = pad_sequence(features, batch_first=True, padding_value=padding)
             with torch.no_grad():
                 encoder_out, out_lens = encoder(padded.to(place), lens.to(place))
             encoder_out = encoder_out.float()

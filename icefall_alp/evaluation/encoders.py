@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can stand for a frozen audio encoder: a trained run, log-mel statistics, frames computed before.
+"""What can stand for a frozen audio encoder: a trained run, a baseline, log-mel statistics, frames computed before.
 
-All have `output_dim` and the call `(features (N, T, F), feature_lens (N,)) -> (encoder_out (N, T', C), lens (N,))`.
+All have `output_dim` and the call `(features (N, T, F), feature_lens (N,)) -> (encoder_out (N, T', C), lens (N,))`; one
+with `wants_waveforms` is given waveforms (N, S) at 16 kHz instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.data.shards import FeatureShards
+from icefall_alp.evaluation.baselines import load_baseline
+from icefall_alp.evaluation.waveforms import WaveformClips
 from icefall_alp.models import AudioEncoder
+from icefall_alp.models.audio_encoder import CONFIG_FILE
 from icefall_alp.utils.digests import sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 
@@ -94,10 +98,10 @@ class FrozenEncoder:
 
 
 def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
-    """Load `exp/<run>/encoder`, or the log-mel baseline where the run is called `log_mel`.
+    """Load `exp/<run>/encoder`, ours or a baseline's, or log-mel statistics where the run is called `log_mel`.
 
     Raises:
-        UserError: The run has no exported encoder.
+        UserError: The run has no encoder, or see `AudioEncoder.load` and `load_baseline`.
     """
     run = exp_dir.resolve().name
     if run == LOG_MEL_RUN:
@@ -105,7 +109,10 @@ def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
     folder = exp_dir / "encoder"
     if not folder.is_dir():
         raise UserError(f"{folder}: no exported encoder; train the run first (stages 4 and 5)")
-    module = AudioEncoder.load(folder).eval().requires_grad_(False)
+    if (folder / CONFIG_FILE).is_file():
+        module = AudioEncoder.load(folder).eval().requires_grad_(False)
+    else:
+        module = load_baseline(folder)
     return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir))
 
 
@@ -114,9 +121,9 @@ def encoder_digest(folder: Path) -> str:
     return sha256_text("\n".join(sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()))
 
 
-def open_clips(encoder: FrozenEncoder, folder: Path) -> FeatureShards:
-    """The clips of a stage 2 folder as the encoder wants them."""
-    return FeatureShards(folder)
+def open_clips(encoder: FrozenEncoder, folder: Path) -> FeatureShards | WaveformClips:
+    """The clips of a stage 2 folder as the encoder wants them: features, or waveforms."""
+    return WaveformClips(folder) if getattr(encoder.module, "wants_waveforms", False) else FeatureShards(folder)
 
 
 def _last_step(exp_dir: Path) -> int | None:

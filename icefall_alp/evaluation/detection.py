@@ -55,7 +55,7 @@ def score(encoder: FrozenEncoder, config: DetectionConfig, exp_dir: Path, poolin
     """Encode the sets once, train all heads, choose the rate, score the test clips.
 
     Raises:
-        UserError: No class has events in training and test, or see `open_parts` and `clip_events`.
+        UserError: No class has events in training and test, or none in validation; or see `open_parts` and `clip_events`.
     """
     names = read_class_list(Path(config.class_list))
     parts = open_parts(encoder.for_frames(), config, exp_dir, frames=True)
@@ -69,6 +69,8 @@ def score(encoder: FrozenEncoder, config: DetectionConfig, exp_dir: Path, poolin
     rates = config.learning_rates
     bank, statistics = _train(parts["train"], events["train"], len(names), rates, config)
     learned = np.flatnonzero(_clip_counts(events["valid"], len(names)))
+    if not len(learned):
+        raise UserError(f"none of the {len(events['valid'])} validation clips has an event; name other clips for it")
     valid = score_heads(bank, Clips(parts["valid"], events["valid"], statistics), learned, config)[SELECTING]
     valid = valid.reshape(len(rates), config.num_seeds)
     place = choose_rate(valid, rates)

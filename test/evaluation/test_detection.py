@@ -63,3 +63,14 @@ def test_cuts_without_events_are_refused(config, log_mel, tmp_path, monkeypatch)
     monkeypatch.setattr(detection, "clip_events", lambda cuts, names: [[] for _ in cuts])
     with pytest.raises(UserError, match="no class has events in training and test"):
         list(detection.score(log_mel, config, tmp_path, [""]))
+
+
+def test_validation_without_events_is_refused(config, log_mel, tmp_path, monkeypatch):
+    real = detection.clip_events
+
+    def none_in_validation(cuts, names):
+        return [[] for _ in cuts] if 20 < len(cuts) < 40 else real(cuts, names)
+
+    monkeypatch.setattr(detection, "clip_events", none_in_validation)
+    with pytest.raises(UserError, match=r"none of the \d+ validation clips has an event"):
+        list(detection.score(log_mel, config, tmp_path, [""]))

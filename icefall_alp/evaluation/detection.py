@@ -55,7 +55,8 @@ def score(encoder: FrozenEncoder, config: DetectionConfig, exp_dir: Path, poolin
     """Encode the sets once, train all heads, choose the rate, score the test clips.
 
     Raises:
-        UserError: No class has events in training and test, or none in validation; or see `open_parts` and `clip_events`.
+        UserError: No class has events in training and test, or none has in validation; see also `open_parts` and
+            `clip_events`.
     """
     names = read_class_list(Path(config.class_list))
     parts = open_parts(encoder.for_frames(), config, exp_dir, frames=True)

@@ -105,9 +105,10 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TaggingConfig(TrainConfig):
-    """Supervised multi-label tagging (the paper's Zipformer-AEC)."""
+    """Supervised tagging: the paper's Zipformer-AEC, and encoders trained on one dataset alone (Table 7)."""
 
     dropout: float = 0.1  # before the classifier
+    multi_label: bool = True  # False: exactly one class per clip
 
 
 @dataclass(frozen=True)
@@ -129,28 +130,53 @@ class CaptioningConfig(TrainConfig):
 
 
 @dataclass(frozen=True)
-class TaskConfig:
-    """One downstream task: which cuts, which metric."""
+class EvaluationConfig:
+    """One downstream task: which cuts, how long a head is trained."""
 
     seed: int = 42
     train_cuts: str = ""  # folders of stage 2
     test_cuts: str = ""
-    cache_frames: bool = False  # keep the encoder's frames in exp/<run>/frames for other tasks on the same clips
     num_expected: int = 0  # test items the official split has; 0 where there is none
     max_duration: float = 640.0  # seconds of audio per batch
     num_steps: int = 2000  # optimizer updates of the head
+
+
+@dataclass(frozen=True)
+class TaskConfig(EvaluationConfig):
+    """A task whose head is a text tower."""
+
+    cache_frames: bool = False  # keep the encoder's frames in exp/<run>/frames for other tasks on the same clips
     base_lr: float = 0.045  # ScaledAdam
 
 
 @dataclass(frozen=True)
-class LinearProbeConfig(TaskConfig):
-    """A linear head on frozen frames (paper, Tables 3a and 9)."""
+class ProbeConfig(EvaluationConfig):
+    """Small heads on frozen frames: every learning rate and seed at once, the rate chosen on validation clips."""
 
+    valid_cuts: str = ""  # empty holds a share of train_cuts out
+    valid_share: float = 0.1  # of the recordings of train_cuts, where there are no valid_cuts
     class_list: str = ""  # one class name per line
+    learning_rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03)  # Adam, peak
+    num_seeds: int = 5  # heads per learning rate: seed, seed + 1, ...
+    batch_size: int = 256  # clips
+    frames_gb: float = 16.0  # memory for the frames of a set, in 1e9 bytes; larger sets are encoded in every epoch
+
+
+@dataclass(frozen=True)
+class LinearProbeConfig(ProbeConfig):
+    """One linear layer on pooled frames (paper, Tables 3a and 9)."""
+
     multi_label: bool = True  # False: exactly one class per clip
     metric: str = "mAP"  # mAP | accuracy
     poolings: tuple[str, ...] = ("mean", "attention")
-    batch_size: int = 256  # clips
+    attention_heads: int = 8  # of the attention pooling
+
+
+@dataclass(frozen=True)
+class DetectionConfig(ProbeConfig):
+    """One linear layer on every frame, scored by PSDS1 (paper, Table 3a)."""
+
+    median_seconds: float = 0.36  # of the median filter over each class's scores; 0 for none
 
 
 @dataclass(frozen=True)

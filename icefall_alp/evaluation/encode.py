@@ -2,19 +2,19 @@
 """One frozen pass over a set of clips; every head is then trained on the frames it leaves.
 
 Frames are kept in float16 in memory. Full-size cost: seconds x 25 x C x 2 bytes, for example 11 GB for FSD50K's
-training clips at C = 768; a head that needs only the clip's mean is given one frame per clip instead.
+training clips at C = 768. Probes of sets that are larger than the memory stream instead (`frozen_set`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from lhotse import MonoCut
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
@@ -23,13 +23,28 @@ from icefall_alp.config import TaskConfig
 from icefall_alp.data.batch_plan import BatchPlan
 from icefall_alp.data.fbank import PADDING
 from icefall_alp.data.shards import FeatureShards, ShardIndex
+from icefall_alp.evaluation.cache import read_cache, write_cache
 from icefall_alp.evaluation.encoders import FrozenEncoder
+from icefall_alp.models.pooling import valid_frames
 from icefall_alp.utils import distributed
-from icefall_alp.utils.atomic_io import atomic_folder
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 
 NUM_BUCKETS = 30  # clips of similar length are encoded together
+
+
+class Clips(Protocol):
+    """What an encoder is given: cuts and, for each, its features (T, F) or waveform (T,); see `FeatureShards`."""
+
+    folder: Path
+    cuts: Sequence[MonoCut]
+    durations: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def features(self, position: int) -> np.ndarray:
+        """Input of the clip at `position`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ class EncodedClips:
 
     def pooled(self) -> EncodedClips:
         """The same clips with one frame each: their mean."""
-        return replace(self, frames=[_storable(frames.float().mean(0, keepdim=True)) for frames in self.frames])
+        return replace(self, frames=[storable(frames.float().mean(0, keepdim=True)) for frames in self.frames])
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each channel over all frames: (C,), (C,).
@@ -100,60 +115,88 @@ def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp
         exp_dir: Of the run.
 
     Raises:
-        UserError: See `encode_clips`; or a kept file is damaged.
+        UserError: See `encode_clips`.
     """
-    name = f"{folder.name}_{sha256_text(encoder.digest + set_digest(folder) + library_digest())[:16]}"
-    path = exp_dir / "frames" / name / "frames.safetensors"
-    if not path.is_file():
-        clips = encode_clips(encoder.module, folder, config.max_duration)
-        if config.cache_frames:
-            lens = torch.tensor([len(frames) for frames in clips.frames])
-            with atomic_folder(path.parent) as temporary:
-                save_file({"frames": torch.cat(clips.frames), "lens": lens}, temporary / path.name)
-        return clips
-    try:
-        stored = load_file(path)
-        frames = list(stored["frames"].split(stored["lens"].tolist()))
-    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and evaluate again") from error
-    return _unscaled(frames, FeatureShards(folder))
+    key = frames_key(encoder, folder)
+    stored = read_cache(exp_dir / "frames", folder.name, key)
+    if stored is not None:
+        return _unscaled(list(stored["frames"].split(stored["lens"].tolist())), FeatureShards(folder))
+    clips = encode_clips(encoder.module, folder, config.max_duration)
+    if config.cache_frames:
+        lens = torch.tensor([len(frames) for frames in clips.frames])
+        write_cache(exp_dir / "frames", folder.name, key, {"frames": torch.cat(clips.frames), "lens": lens})
+    return clips
 
 
-@torch.no_grad()
-def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, mean_only: bool = False) -> EncodedClips:
+def frames_key(encoder: FrozenEncoder, folder: Path) -> str:
+    """Digest of all that frames depend on: weights, clips with their features, code."""
+    return sha256_text(encoder.digest + set_digest(folder) + library_digest())
+
+
+def encode_clips(encoder: nn.Module, folder: Path, max_duration: float) -> EncodedClips:
     """Run a frozen encoder over all clips of a feature folder, once.
 
     Args:
         encoder: Frozen and in evaluation mode.
         folder: Stage 2's folder of cuts and features.
         max_duration: Seconds of audio per batch.
-        mean_only: Keep one frame per clip, the mean of its frames.
 
     Returns:
         The clips in the folder's order.
 
     Raises:
-        UserError: The folder is missing or incomplete, or frames are not finite.
+        UserError: The folder is missing or incomplete, or see `encoded_batches`.
     """
     shards = FeatureShards(folder)
-    place = distributed.device()
-    encoder = encoder.to(place)
     frames: list[Tensor] = [torch.empty(0)] * len(shards)
     plan = BatchPlan(shards.durations, max_duration, NUM_BUCKETS, seed=0)
-    with tqdm(total=len(shards), desc=f"encode {folder.name}", unit=" clips", mininterval=1.0) as progress:
-        for indices in plan.epoch(0):
-            features = [torch.from_numpy(shards.features(int(i))) for i in indices]
-            lens = torch.tensor([len(f) for f in features])
-            padded = pad_sequence(features, batch_first=True, padding_value=PADDING)
-            encoder_out, encoder_out_lens = encoder(padded.to(place), lens.to(place))
-            for i, clip, length in zip(indices, encoder_out.float(), encoder_out_lens.tolist(), strict=True):
-                valid = clip[:length].mean(0, keepdim=True) if mean_only else clip[:length]
-                if not torch.isfinite(valid).all():
-                    cut_id = shards.cuts[int(i)].id
-                    raise UserError(f"{folder}: {cut_id}: the encoder's frames are not finite; did training diverge?")
-                frames[int(i)] = _storable(valid)
-            progress.update(len(indices))
+    for indices, encoder_out, lens in encoded_batches(encoder, shards, plan.epoch(0)):
+        for i, clip, length in zip(indices, encoder_out, lens.tolist(), strict=True):
+            frames[int(i)] = storable(clip[:length])
     return _unscaled(frames, shards)
+
+
+def encoded_batches(
+    encoder: nn.Module, clips: Clips, batches: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """Run a frozen encoder over batches of clips.
+
+    Args:
+        encoder: Frozen and in evaluation mode; it is moved to the device of this process.
+        clips: What it is given.
+        batches: Positions in `clips` of each batch.
+
+    Yields:
+        Positions (n,), frames (n, T, C) float32 on the device, and the number of each clip's frames (n,).
+
+    Raises:
+        UserError: A clip is empty or too short for the encoder, or its frames are not finite; names the clip.
+    """
+    place = distributed.device()
+    encoder = encoder.to(place)
+    shortest = getattr(encoder, "min_frames", 1)
+    with tqdm(total=sum(map(len, batches)), desc=f"encode {clips.folder.name}", unit=" clips", mininterval=1.0) as bar:
+        for indices in batches:
+            features = [torch.from_numpy(clips.features(int(i))) for i in indices]
+            lens = torch.tensor([len(f) for f in features])
+            _check(lens >= shortest, clips, indices, f"less than the {shortest} frames that the encoder needs")
+            padding = getattr(encoder, "padding_value", PADDING)
+            padded = pad_sequence(features, batch_first=True, padding_value=padding)
+            with torch.no_grad():
+                encoder_out, out_lens = encoder(padded.to(place), lens.to(place))
+            encoder_out = encoder_out.float()
+            _check(out_lens >= 1, clips, indices, "the encoder gives it no frame")
+            valid = valid_frames(out_lens, encoder_out.shape[1])[..., None]
+            finite = (encoder_out.isfinite() | ~valid).all(-1).all(-1)
+            _check(finite, clips, indices, "the encoder's frames are not finite; did training diverge?")
+            yield indices, encoder_out, out_lens
+            bar.update(len(indices))
+
+
+def _check(fine: Tensor, clips: Clips, indices: np.ndarray, wrong: str) -> None:
+    if not fine.all():
+        bad = int(indices[int(fine.int().argmin())])
+        raise UserError(f"{clips.folder}: {clips.cuts[bad].id}: {wrong}")
 
 
 def _unscaled(frames: list[Tensor], shards: FeatureShards) -> EncodedClips:
@@ -179,15 +222,19 @@ def num_listed(folder: Path) -> int:
     return sum(len(index.num_frames) + len(index.skipped) for index in indices)
 
 
-def check_disjoint(train: EncodedClips, test: EncodedClips) -> None:
-    """Refuse a test clip that is also a training clip.
+def check_disjoint(
+    train: Clips | EncodedClips, test: Clips | EncodedClips, names: tuple[str, str] = ("training", "test")
+) -> None:
+    """Refuse a test clip that is also a training clip, or what else the two parts are called.
 
     Raises:
         UserError: Naming one.
     """
     shared = {cut.id for cut in train.cuts} & {cut.id for cut in test.cuts}
     if shared:
-        raise UserError(f"{len(shared)} test clips are also training clips, {min(shared)} among them; split them anew")
+        raise UserError(
+            f"{len(shared)} {names[1]} clips are also {names[0]} clips, {min(shared)} among them; split them anew"
+        )
 
 
 def captions_of_clips(clips: EncodedClips) -> list[list[str]]:
@@ -205,6 +252,7 @@ def captions_of_clips(clips: EncodedClips) -> list[list[str]]:
     return captions
 
 
-def _storable(frames: Tensor) -> Tensor:
+def storable(frames: Tensor) -> Tensor:
+    """Frames in float16 on the CPU."""
     # float16 ends at 65504; the copy frees the padded batch the frames were cut from
     return frames.clamp(-6e4, 6e4).to("cpu", torch.float16, copy=True)

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can stand for a frozen audio encoder: a trained run, log-mel statistics, frames computed before.
+"""What can stand for a frozen audio encoder: a trained run, a baseline, log-mel statistics, frames computed before.
 
-All have `output_dim` and the call `(features (N, T, F), feature_lens (N,)) -> (encoder_out (N, T', C), lens (N,))`.
+All have `output_dim` and the call `(features (N, T, F), feature_lens (N,)) -> (encoder_out (N, T', C), lens (N,))`; one
+with `wants_waveforms` is given waveforms (N, S) at 16 kHz instead.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from icefall_alp.data.shards import FeatureShards
+from icefall_alp.evaluation.baselines import load_baseline
+from icefall_alp.evaluation.waveforms import WaveformClips
 from icefall_alp.models import AudioEncoder
+from icefall_alp.models.audio_encoder import CONFIG_FILE
 from icefall_alp.utils.digests import sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 
@@ -40,6 +45,26 @@ class LogMelStatistics(nn.Module):
         return frame[:, None], torch.ones_like(feature_lens)
 
 
+class LogMelFrames(nn.Module):
+    """The baseline for frames: the mean of every four fbank frames, at the encoder's 25 Hz.
+
+    Args:
+        feature_dim: Number of mel bins F.
+    """
+
+    def __init__(self, feature_dim: int = 80) -> None:
+        super().__init__()
+        self.output_dim = feature_dim
+
+    def forward(self, features: Tensor, feature_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, T, F), (N,) -> (N, ceil(T / 4), F), (N,); the last frame of a clip may be the mean of fewer."""
+        valid = torch.arange(features.shape[1], device=features.device)[None, :] < feature_lens[:, None]
+        pad = -features.shape[1] % 4
+        weight = nn.functional.pad(valid.to(features.dtype), (0, pad)).unflatten(1, (-1, 4)).unsqueeze(-1)
+        parts = nn.functional.pad(features, (0, 0, 0, pad)).unflatten(1, (-1, 4))
+        return (parts * weight).sum(2) / weight.sum(2).clamp(min=1.0), (feature_lens + 3) // 4
+
+
 class PrecomputedFrames(nn.Module):
     """Stands for the frozen encoder while a head is trained: what it is given are frames already.
 
@@ -65,12 +90,18 @@ class FrozenEncoder:
     digest: str
     step: int | None = None  # training steps behind it, where known
 
+    def for_frames(self) -> FrozenEncoder:
+        """The same for tasks about moments within a clip: the log-mel baseline gives frames instead of statistics."""
+        if not isinstance(self.module, LogMelStatistics):
+            return self
+        return replace(self, module=LogMelFrames().eval(), digest=sha256_text(self.digest + "frames"))
+
 
 def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
-    """Load `exp/<run>/encoder`, or the log-mel baseline where the run is called `log_mel`.
+    """Load `exp/<run>/encoder`, ours or a baseline's, or log-mel statistics where the run is called `log_mel`.
 
     Raises:
-        UserError: The run has no exported encoder.
+        UserError: The run has no encoder, or see `AudioEncoder.load` and `load_baseline`.
     """
     run = exp_dir.resolve().name
     if run == LOG_MEL_RUN:
@@ -78,13 +109,21 @@ def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
     folder = exp_dir / "encoder"
     if not folder.is_dir():
         raise UserError(f"{folder}: no exported encoder; train the run first (stages 4 and 5)")
-    module = AudioEncoder.load(folder).eval().requires_grad_(False)
+    if (folder / CONFIG_FILE).is_file():
+        module = AudioEncoder.load(folder).eval().requires_grad_(False)
+    else:
+        module = load_baseline(folder)
     return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir))
 
 
 def encoder_digest(folder: Path) -> str:
     """Digest of an exported encoder: of all its files."""
     return sha256_text("\n".join(sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()))
+
+
+def open_clips(encoder: FrozenEncoder, folder: Path) -> FeatureShards | WaveformClips:
+    """The clips of a stage 2 folder as the encoder wants them: features, or waveforms."""
+    return WaveformClips(folder) if getattr(encoder.module, "wants_waveforms", False) else FeatureShards(folder)
 
 
 def _last_step(exp_dir: Path) -> int | None:

@@ -29,6 +29,7 @@ class Column:
     """One column of a published table and the result of ours that belongs there."""
 
     title: str = ""
+    run: str = ""  # ours, where every row of the column stands beside the same run; otherwise the row's
     protocol: str = ""
     task: str = ""
     pooling: str = ""

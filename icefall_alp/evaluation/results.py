@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError
@@ -38,6 +39,9 @@ class Result:
     encoder_step: int | None = None  # training steps behind the encoder
     commit: str = ""  # of the code that scored it
     seconds: float = 0.0  # wall time of the evaluation this number came from
+    half_interval: float | None = None  # half the 95 % interval of `value`, the mean over seeds; None for one seed
+    seed_values: list[float] = field(default_factory=list)  # what each seed scored
+    details: dict[str, Any] = field(default_factory=dict)  # how the head was chosen, what was left out
 
 
 def result_path(exp_dir: Path, protocol: str, task: str, metric: str, pooling: str = "") -> Path:

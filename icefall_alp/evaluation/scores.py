@@ -73,20 +73,19 @@ def _scored_classes(targets: np.ndarray) -> np.ndarray:
     return classes
 
 
-def accuracy(scores: np.ndarray, targets: np.ndarray) -> float:
-    """Percentage of clips whose highest score is their one class.
+def accuracy(answers: np.ndarray, targets: np.ndarray) -> float:
+    """Percentage of clips that were given their one class.
 
     Args:
-        scores: (N, K).
-        targets: (N, K) one-hot.
+        answers: (N,) class of the highest score.
+        targets: (N,) class of the clip.
     """
-    scores = _finite(scores, "accuracy")
-    return 100.0 * float((scores.argmax(axis=1) == np.asarray(targets).argmax(axis=1)).mean())
+    return 100.0 * float((np.asarray(answers) == np.asarray(targets)).mean())
 
 
 def chance_accuracy(targets: np.ndarray) -> float:
     """Percentage that always answering the most frequent class would score."""
-    return 100.0 * float((np.asarray(targets) > 0.5).mean(axis=0).max())
+    return 100.0 * float(np.bincount(targets).max() / len(targets))
 
 
 def text_to_audio_ranks(similarity: np.ndarray, clip_of_caption: np.ndarray) -> np.ndarray:

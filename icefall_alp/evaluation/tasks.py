@@ -13,19 +13,19 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icefall_alp.config import TaskConfig
+from icefall_alp.config import EvaluationConfig
 from icefall_alp.config.loader import config_to_dict, load_config
 from icefall_alp.evaluation.encode import num_listed, set_digest
-from icefall_alp.evaluation.encoders import FrozenEncoder, load_frozen_encoder
-from icefall_alp.evaluation.results import Result, is_done, write_result
+from icefall_alp.evaluation.encoders import LOG_MEL_RUN, FrozenEncoder, load_frozen_encoder
+from icefall_alp.evaluation.results import Result, is_done, read_result, result_path, write_result
 from icefall_alp.utils import distributed
 from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
-from icefall_alp.utils.errors import clean_exit
+from icefall_alp.utils.errors import UserError, clean_exit
 from icefall_alp.utils.seeds import seed_everything
 
 
@@ -38,6 +38,9 @@ class Score:
     chance: float | None
     num_scored: int
     pooling: str = ""
+    half_interval: float | None = None
+    seed_values: list[float] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Protocol:
     """
 
     name: str
-    config_class: type[TaskConfig]
+    config_class: type[EvaluationConfig]
     numbers: Callable[[Any], Sequence[tuple[str, str]]]
     score: Callable[[FrozenEncoder, Any, Path, Sequence[str]], Iterable[Score]]
 
@@ -70,14 +73,30 @@ def main(protocol: Protocol, description: str | None) -> None:
     distributed.setup()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     configs = {path.stem: load_config(protocol.config_class, [path], options.set) for path in options.task}
+    present = {task: config for task, config in configs.items() if is_prepared(task, config)}
+    if not present:
+        raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
     for exp_dir in options.exp_dir:
         encoder = load_frozen_encoder(exp_dir)
-        for task, config in configs.items():
+        for task, config in present.items():
             evaluate(protocol, task, config, encoder, exp_dir, command)
 
 
+def is_prepared(task: str, config: EvaluationConfig) -> bool:
+    """Whether the folders of the task's clips are there; a task without them is named on standard error."""
+    missing = [folder for folder in _folders(config) if not folder.is_dir()]
+    if missing:
+        print(f"left out: {task}: no features in {missing[0]}; its corpus was not prepared", file=sys.stderr)
+    return not missing
+
+
+def _folders(config: EvaluationConfig) -> list[Path]:
+    names = (config.train_cuts, getattr(config, "valid_cuts", ""), config.test_cuts)
+    return [Path(name) for name in names if name]
+
+
 def evaluate(
-    protocol: Protocol, task: str, config: TaskConfig, encoder: FrozenEncoder, exp_dir: Path, command: str
+    protocol: Protocol, task: str, config: EvaluationConfig, encoder: FrozenEncoder, exp_dir: Path, command: str
 ) -> list[Result]:
     """Score one task with one encoder and write the results that are not there yet.
 
@@ -113,17 +132,29 @@ def evaluate(
             **vars(score),
         )
         path = write_result(exp_dir, result)
-        chance = "" if score.chance is None else f" (chance {score.chance:.4g})"
-        print(f"{encoder.run} {task} {score.pooling} {score.metric} {score.value:.4g}{chance} -> {path}", flush=True)
+        print(
+            f"{encoder.run} {task} {score.pooling} {score.metric} {_beside(result, exp_dir.parent)} -> {path}",
+            flush=True,
+        )
         written.append(result)
     return written
 
 
-def task_digest(protocol: str, config: TaskConfig) -> str:
+def _beside(result: Result, exp_root: Path) -> str:
+    """The value with its interval, chance, and the log-mel baseline where that has been scored."""
+    spread = "" if result.half_interval is None else f" ± {result.half_interval:.2g}"
+    notes = [] if result.chance is None else [f"chance {result.chance:.4g}"]
+    path = result_path(exp_root / LOG_MEL_RUN, result.protocol, result.task, result.metric, result.pooling)
+    if result.run != LOG_MEL_RUN and path.is_file():
+        notes.append(f"{LOG_MEL_RUN} {read_result(path).value:.4g}")
+    return f"{result.value:.4g}{spread}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def task_digest(protocol: str, config: EvaluationConfig) -> str:
     """Digest of all that decides a task's numbers but the encoder: configuration, clips, features, text files, code."""
     settings = config_to_dict(config)
     parts = [json.dumps(settings, sort_keys=True)]
-    parts += [set_digest(Path(folder)) for folder in (config.train_cuts, config.test_cuts)]
+    parts += [set_digest(folder) for folder in _folders(config)]
     parts += [sha256_file(path) for path in _named_files(settings)]
     parts += [protocol, library_digest()]
     return sha256_text("\n".join(parts))

@@ -47,6 +47,8 @@ class AudioEncoder(nn.Module):
         flops: operations of the last forward pass.
     """
 
+    min_frames = MIN_FRAMES
+
     def __init__(self, config: ZipformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -158,11 +160,11 @@ class AudioEncoder(nn.Module):
                 config = config_from_dict(ZipformerConfig, read_yaml(path / CONFIG_FILE))
                 config = dataclasses.replace(config, **settings)
                 _check_digest(path)
-                state = _read_tensors(path / WEIGHTS_FILE)
+                state = read_tensors(path / WEIGHTS_FILE)
             elif path.is_dir():
                 state, config = _read_auden_folder(path, settings)
             else:
-                state = _encoder_part(_read_tensors(path))
+                state = _encoder_part(read_tensors(path))
                 config = infer_config(state, **settings)
             encoder = cls(config)
             _check_names(encoder.state_dict(), state)
@@ -190,7 +192,7 @@ def _read_auden_folder(path: Path, settings: dict[str, Any]) -> tuple[dict[str, 
     weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.pt"))
     if len(weights) != 1:
         raise UserError(f"expected one .safetensors or .pt file, found {[file.name for file in weights]}")
-    state = _encoder_part(_read_tensors(weights[0]))
+    state = _encoder_part(read_tensors(weights[0]))
     declared = {name: plain_setting(name, value) for name, value in declared.items()} | settings
     config = infer_config(state, **{name: declared[name] for name in SETTINGS if name in declared})
     wrong = differences(config, declared)
@@ -199,7 +201,7 @@ def _read_auden_folder(path: Path, settings: dict[str, Any]) -> tuple[dict[str, 
     return state, config
 
 
-def _read_tensors(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path) -> dict[str, Any]:
     """Content of a .safetensors or PyTorch file; nothing in it is executed."""
     if not path.is_file():
         raise UserError(f"no file {path.name}" if path.parent.is_dir() else f"no folder {path.parent}")

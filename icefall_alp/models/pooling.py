@@ -67,12 +67,3 @@ class AttentionPooling(nn.Module):
         attended, _ = self.attention(seed, frames, frames, key_padding_mask=padding, need_weights=False)
         hidden = self.attention_norm(seed + attended)
         return self.output_norm(hidden + self.feedforward(hidden).relu()).squeeze(1)
-
-
-def build_pooling(name: str, dim: int) -> MeanPooling | AttentionPooling:
-    """Return the pooling called `mean` or `attention` for frames of `dim` channels."""
-    if name == "mean":
-        return MeanPooling()
-    if name == "attention":
-        return AttentionPooling(dim)
-    raise UserError(f"pooling '{name}' is unknown; choose mean or attention")

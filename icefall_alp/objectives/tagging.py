@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tagging objective: clip labels from frames, for the supervised AudioSet tagger and for linear probes.
+"""Tagging objective: clip labels from frames, for supervised encoders.
 
-With mean pooling the head is icefall's, names included: dropout and a linear layer on every frame, then the masked mean
-of the logits over time. With attention pooling frames are pooled first.
+The head is icefall's, names included: dropout and a linear layer on every frame, then the masked mean of the logits
+over time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icefall_alp.models.pooling import MeanPooling, build_pooling
+from icefall_alp.models.pooling import masked_mean
 from icefall_alp.objectives.base import LossOutput, Objective
 
 
@@ -25,7 +25,6 @@ class TaggingObjective(Objective):
         audio_encoder: features to frames.
         num_classes: K.
         dropout: before the linear layer.
-        pooling: `mean` or `attention`.
         multi_label: True for binary cross-entropy, summed over classes; False where a clip has exactly one class.
     """
 
@@ -34,12 +33,10 @@ class TaggingObjective(Objective):
         audio_encoder: nn.Module,
         num_classes: int,
         dropout: float,
-        pooling: str = "mean",
         multi_label: bool = True,
     ):
         super().__init__(audio_encoder)
         self.multi_label = multi_label
-        self.pooling = build_pooling(pooling, audio_encoder.output_dim)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(audio_encoder.output_dim, num_classes))
         if multi_label:
             # a clip has about one class of many: from zero the first hundred steps would only learn how rare each is
@@ -60,6 +57,4 @@ class TaggingObjective(Objective):
     def classify(self, features: Tensor, feature_lens: Tensor) -> Tensor:
         """Map features (N, T, F) with feature_lens (N,) to logits (N, K)."""
         frames, lens = self.audio_encoder(features, feature_lens)
-        if isinstance(self.pooling, MeanPooling):
-            return self.pooling(self.classifier(frames), lens)
-        return self.classifier(self.pooling(frames, lens))
+        return masked_mean(self.classifier(frames), lens)

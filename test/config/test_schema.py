@@ -17,6 +17,7 @@ TRAINING = {
 }
 TASKS = {
     "linear_probe": schema.LinearProbeConfig,
+    "detection": schema.DetectionConfig,
     "retrieval": schema.RetrievalConfig,
     "captioning": schema.CaptioningTaskConfig,
 }
@@ -29,6 +30,16 @@ def test_training_configurations_load(folder, objective, init):
     files = [folder / "encoder.yaml", folder / f"train_{objective}.yaml", folder / f"init_{init}.yaml"]
     config = load_config(TRAINING[objective], files)
     assert config.training.num_steps > 0 and bool(config.init) == (init == "tagging")
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("supervised_*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_supervised_overlays_train_on_the_clips_that_their_probe_has(path):
+    config = load_config(schema.TaggingConfig, [path.parent / "train_tagging.yaml", path])
+    task = path.parent / "tasks/linear_probe" / path.name.removeprefix("supervised_")
+    probe = load_config(schema.LinearProbeConfig, [task])
+    assert (config.data.train_cuts, config.data.class_list) == (probe.train_cuts, probe.class_list)
+    assert config.data.valid_cuts == probe.valid_cuts or not probe.valid_cuts
+    assert config.multi_label == probe.multi_label
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("tasks/*/*.yaml")), ids=lambda p: str(p.relative_to(CONF)))

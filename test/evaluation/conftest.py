@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from lhotse import Features, MonoCut, SupervisionSegment
 
-from icefall_alp.config import TextTowerConfig
+from icefall_alp.config import TextTowerConfig, ZipformerConfig
 from icefall_alp.data.shards import ShardWriter, finish_shards
 from icefall_alp.evaluation.encoders import FrozenEncoder, LogMelStatistics
 from icefall_alp.evaluation.results import Result, write_result
+from icefall_alp.models import AudioEncoder
 from icefall_alp.models.tokenizer import train_sentencepiece
 
 PUBLISHED = """
@@ -70,30 +73,66 @@ def exp_dir(tmp_path: Path) -> Path:
 KINDS = ("dog", "rain", "bell", "engine")
 
 
-def write_shards(folder: Path, num_clips: int, prefix: str, captions_per_clip: int = 1, skipped: int = 0) -> None:
-    """A stage 2 folder of noisy clips whose spectrum tells their kind, which is their label and in their captions."""
+def write_shards(
+    folder: Path, num_clips: int, prefix: str, captions_per_clip: int = 1, skipped: int = 0, middle: float = 0.0
+) -> None:
+    """A stage 2 folder of noisy clips whose spectrum tells their kind, which is their label and in their captions.
+
+    What tells it is louder by `middle` in the middle half, which is the clip's event.
+    """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(len(prefix))
     with ShardWriter(folder, 0) as writer:
         for i in range(num_clips):
             kind, num_frames = i % len(KINDS), int(rng.integers(20, 60))
             values = rng.normal(size=(num_frames, 80)).astype(np.float32)
-            values[:, kind * 20 : kind * 20 + 20] += 3.0
+            band = slice(kind * 20, kind * 20 + 20)
+            values[:, band] += 3.0
+            values[num_frames // 4 : 3 * num_frames // 4, band] += middle
             writer.add(_cut(f"{prefix}:{i}", KINDS[kind], num_frames, captions_per_clip), values)
         writer.finish("digest", [{"id": f"{prefix}:lost", "path": "p", "reason": "unreadable"}] * skipped)
     finish_shards(folder, [{"id": f"{prefix}:lost"}] * skipped)
 
 
+@pytest.fixture
+def write_mixed() -> Callable[[Path], None]:
+    """Writes a folder of two clips of its own and three of the toy task's test clips."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        with ShardWriter(folder, 0) as writer:
+            for cut_id in ("valid:0", "test:0", "test:1", "valid:1", "test:5"):
+                writer.add(_cut(cut_id, KINDS[0], 30, 1), np.zeros((30, 80), dtype=np.float32))
+            writer.finish("digest", [])
+        finish_shards(folder, [])
+
+    return write
+
+
 def _cut(cut_id: str, kind: str, num_frames: int, num_captions: int) -> MonoCut:
+    """A cut whose one event is its middle half."""
     texts = [f"the sound of a {kind}", f"here a {kind} is heard", f"{kind} noise", f"some {kind}", f"it is a {kind}"]
-    custom = {"labels": [kind], "captions": [{"text": text, "source": "toy"} for text in texts[:num_captions]]}
     duration = num_frames / 100
+    custom = {
+        "labels": [kind],
+        "captions": [{"text": text, "source": "toy"} for text in texts[:num_captions]],
+        "events": [{"label": kind, "onset": duration / 4, "offset": 3 * duration / 4}],
+    }
     features = Features(
         type="kaldi-fbank", num_frames=num_frames, num_features=80, frame_shift=0.01, sampling_rate=16000, start=0,
         duration=duration, storage_type="shar", storage_path="", storage_key="",
     )  # fmt: skip
     supervision = SupervisionSegment(cut_id, cut_id, 0, duration, custom=custom)
     return MonoCut(cut_id, 0, duration, 0, supervisions=[supervision], features=features, custom={"corpus": "toy"})
+
+
+@pytest.fixture(scope="session")
+def event_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Train and test folders whose events can be heard, as a task's configuration names them."""
+    folder = tmp_path_factory.mktemp("events")
+    write_shards(folder / "train", 80, "train", middle=3.0)
+    write_shards(folder / "test", 20, "test", middle=3.0)
+    return {"train_cuts": str(folder / "train"), "test_cuts": str(folder / "test")}
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +146,22 @@ def toy_task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     train_sentencepiece(texts, folder / "bpe.model", 120)
     paths = {"train_cuts": "train", "test_cuts": "test", "class_list": "classes.txt", "tokenizer": "bpe.model"}
     return {key: str(folder / name) for key, name in paths.items()}
+
+
+TINY = ZipformerConfig(
+    frontend_channels=(4, 4, 8), num_encoder_layers=(1, 1), downsampling_factor=(1, 2), encoder_dim=(16, 24),
+    feedforward_dim=(16, 24), encoder_unmasked_dim=(16, 16), num_heads=(2, 2), cnn_module_kernel=(7, 7),
+    query_head_dim=8, value_head_dim=4, pos_dim=8,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported encoder with random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    AudioEncoder(TINY).save(folder)
+    return folder
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,18 @@ def test_report(published_yaml, exp_dir, tmp_path):
     assert "evaluate ours\nevaluate floor" in report or "evaluate floor\nevaluate ours" in report
     for fact in ("processor", "cores", "GPU", "torch", "commit"):
         assert f"- {fact}: " in report
+
+
+def test_interval_and_a_columns_own_run(published_yaml, exp_dir):
+    text = published_yaml.read_text(encoding="utf-8").replace("title: Never run", "title: Own, run: ours, decimals: 3")
+    published_yaml.write_text(text.replace("task: other", "task: sounds"), encoding="utf-8")
+    results = [replace(r, half_interval=0.0128) if r.run == "ours" else r for r in read_results(exp_dir)]
+    published = load_published(published_yaml)
+    report = render_report(published, Numbers(results), exp_dir, None)
+    assert "| Theirs | 0.500 ± 0.013 (90 of 100) / 0.400 | 0.500 ± 0.013 (90 of 100) / 7.000 |" in report
+    assert "| Theirs-init | – / – | 0.500 ± 0.013 (90 of 100) / 8.000 |" in report
+    assert "| ours | 0.500 ± 0.013 | 0.100 |" in report
+    assert main_table(published, Numbers(results))[0] == ["ours / paper", "Sounds mAP (mean)"]
 
 
 def test_main_table_holds_only_what_was_run(published_yaml, exp_dir):

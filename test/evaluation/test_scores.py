@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import accuracy_score, average_precision_score
 
 from icefall_alp.evaluation import scores
 from icefall_alp.utils.errors import UserError
@@ -53,10 +53,15 @@ def test_map_refuses_no_positive_and_nan():
 
 
 def test_accuracy_and_its_chance():
-    targets = np.eye(3)[[0, 0, 0, 1, 2]]
-    assert scores.accuracy(targets, targets) == 100.0
-    assert scores.accuracy(-targets, targets) == 0.0
-    assert scores.accuracy(np.tile([1.0, 0, 0], (5, 1)), targets) == pytest.approx(60.0)
+    targets = np.array([0, 0, 0, 1, 2])
+    assert scores.accuracy(targets, targets) == 100.0 * accuracy_score(targets, targets) == 100.0
+    assert scores.accuracy((targets + 1) % 3, targets) == 0.0  # never right
+    assert scores.accuracy(np.zeros(5, int), targets) == pytest.approx(
+        100.0 * accuracy_score(targets, np.zeros(5, int))
+    )
+    assert scores.accuracy(np.zeros(5, int), targets) == pytest.approx(60.0)
+    answers, truth = np.random.default_rng(0).integers(0, 4, (2, 8000))
+    assert scores.accuracy(answers, truth) == pytest.approx(scores.chance_accuracy(truth), abs=2.0)
     assert scores.chance_accuracy(targets) == pytest.approx(60.0)
 
 

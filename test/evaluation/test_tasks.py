@@ -19,7 +19,9 @@ from icefall_alp.utils.errors import UserError
 @pytest.fixture
 def config(toy_task):
     paths = {key: toy_task[key] for key in ("train_cuts", "test_cuts", "class_list")}
-    return LinearProbeConfig(**paths, batch_size=40, num_steps=3, max_duration=10.0)
+    return LinearProbeConfig(
+        **paths, learning_rates=(0.01,), num_seeds=2, valid_share=0.2, batch_size=40, num_steps=3, max_duration=10.0
+    )
 
 
 def _evaluate(config, encoder, tmp_path):
@@ -34,6 +36,18 @@ def test_written_once_and_again_when_something_changes(config, log_mel, tmp_path
     assert _evaluate(config, log_mel, tmp_path) == []
     assert len(_evaluate(replace(config, seed=1), log_mel, tmp_path)) == 2
     assert len(_evaluate(replace(config, seed=1), replace(log_mel, digest="other"), tmp_path)) == 2
+
+
+def test_interval_and_baseline_are_printed_beside_the_value_and_kept(config, log_mel, tmp_path, capsys):
+    config = replace(config, poolings=("mean",))
+    (baseline,) = _evaluate(config, log_mel, tmp_path)
+    assert "chance 0.25) -> " in capsys.readouterr().out
+    (ours,) = tasks.evaluate(linear_probe.PROTOCOL, "toy", config, replace(log_mel, run="ours"), tmp_path / "ours", "c")
+    printed = capsys.readouterr().out
+    assert f"± {ours.half_interval:.2g} (chance 0.25, log_mel {baseline.value:.4g}) -> " in printed
+    (kept,) = [result for result in read_results(tmp_path) if result.run == "ours"]
+    assert list(kept.seed_values) == list(ours.seed_values) and len(kept.seed_values) == 2
+    assert kept.details["learning_rate"] == 0.01
 
 
 def test_only_the_missing_pooling_is_done(config, log_mel, tmp_path):
@@ -59,7 +73,7 @@ def test_digest_follows_clips_class_list_and_configuration(config, tmp_path):
 def test_command_line(config, tmp_path, monkeypatch, capsys):
     task = tmp_path / "toy.yaml"
     plain = {"train_cuts": config.train_cuts, "test_cuts": config.test_cuts, "class_list": config.class_list}
-    task.write_text(yaml.safe_dump({**plain, "batch_size": 40}), encoding="utf-8")
+    task.write_text(yaml.safe_dump({**plain, "batch_size": 40, "num_seeds": 2, "valid_share": 0.2}), encoding="utf-8")
     arguments = ["--exp-dir", str(tmp_path / "exp" / "log_mel"), "--task", str(task), "--set", "num_steps=2"]
     monkeypatch.setattr(sys, "argv", ["a/evaluate_linear_probe.py", *arguments])
     tasks.main(linear_probe.PROTOCOL, "doc")
@@ -68,6 +82,16 @@ def test_command_line(config, tmp_path, monkeypatch, capsys):
     assert result.command.startswith("evaluate_linear_probe.py --exp-dir ")
     tasks.main(linear_probe.PROTOCOL, "doc")
     assert "skip: log_mel linear_probe toy is done" in capsys.readouterr().out
+    absent = tmp_path / "absent.yaml"
+    absent.write_text(yaml.safe_dump({**plain, "valid_cuts": "nowhere"}), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["e.py", *arguments[:2], "--task", str(absent), str(task), "--set", "num_steps=3"])
+    tasks.main(linear_probe.PROTOCOL, "doc")
+    captured = capsys.readouterr()
+    assert "left out: absent: no features in nowhere" in captured.err and "log_mel toy mean mAP" in captured.out
+    monkeypatch.setattr(sys, "argv", ["e.py", *arguments[:2], "--task", str(absent)])
+    with pytest.raises(SystemExit):
+        tasks.main(linear_probe.PROTOCOL, "doc")
+    assert "error: none of the tasks absent has its features" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["evaluate_linear_probe.py", *arguments[:-1], "num_stepz=2"])
     with pytest.raises(SystemExit) as exit_status:
         tasks.main(linear_probe.PROTOCOL, "doc")

@@ -67,11 +67,8 @@ def test_single_label_loss_is_cross_entropy(audio_encoder, batch):
     assert (hits, count) == (int((logits.argmax(dim=1) == classes).sum()), 3)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "attention"])
-def test_padding_does_not_change_the_loss_and_all_parameters_learn(pooling, audio_encoder, batch):
-    if pooling == "attention" and audio_encoder.output_dim % 8:
-        audio_encoder, batch.features = type(audio_encoder)(8), torch.randn(3, 10, 8)
-    objective = TaggingObjective(audio_encoder, 4, dropout=0.0, pooling=pooling)
+def test_padding_does_not_change_the_loss_and_all_parameters_learn(audio_encoder, batch):
+    objective = TaggingObjective(audio_encoder, 4, dropout=0.0)
     loss = objective(batch).total
     loss.backward()
     assert all(p.grad is not None for p in objective.parameters())

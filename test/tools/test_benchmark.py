@@ -100,6 +100,15 @@ def test_the_benchmarks_of_data_and_training_compare_with_their_baselines(capsys
     assert said in capsys.readouterr().out
 
 
+def test_probes_prints_encoder_seconds_of_both():
+    arguments = ("--tasks", 1, "--clips", 40, "--seconds", 0.5, "--rates", 2, "--steps", 4, "--rounds", 5)
+    done = call("probes", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "1 tasks x 2 poolings x 2 rates, 4 steps" in done.stdout and "times 16" in done.stdout
+    assert "with all 20 heads (5 seeds each)" in done.stdout
+    assert "ratio of encoder seconds" in done.stdout.splitlines()[-1]
+
+
 def test_contenders_take_turns():
     order = []
     contenders = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}

@@ -16,6 +16,7 @@ conf=conf/mini   # conf/mini (embedded recordings) or conf (the paper)
 objective=       # only runs of this objective: contrastive or captioning
 init=            # only runs that start from this: scratch or tagging
 subset=          # pretrain on this part of the data (conf/subsets/*.yaml): 400k, leave_one_out_clotho, ...
+supervised=      # also train and probe encoders of these corpora alone ("nsynth vggsound", Table 7)
 corpora=         # only these corpora in stage 0 ("a b"); absent ones are then an error
 features=stored  # stored (fbank on disk) or on_the_fly (FLAC on disk, fbank on the device that trains)
 num_processes=1  # training processes, one per GPU
@@ -56,11 +57,11 @@ selected_runs() {
   fi
 }
 
-# The encoders that are evaluated: the selected runs and, unless a run is named, the tagger and two baselines.
+# The encoders that are evaluated: the selected runs and, unless a run is named, the supervised and two baselines.
 encoders() {
-  if [ -z "$objective$init$subset" ]; then
-    printf '%s\n' log_mel untrained tagging
-  fi
+  local own
+  read -ra own <<<"$supervised"
+  [ -n "$objective$init$subset" ] || printf '%s\n' log_mel untrained tagging "${own[@]/#/supervised_}"
   selected_runs | tr -s ' ' _ | sed "s/\$/${subset:+_$subset}/"
 }
 
@@ -124,7 +125,11 @@ stage_3() { # Check and describe the cuts, train the tokenizer
 }
 
 stage_4() { # Train the supervised tagger that -init runs start from
+  local name
   train tagging scratch tagging "$conf/train_tagging.yaml"
+  for name in $supervised; do
+    train "supervised_$name" scratch tagging "$conf/train_tagging.yaml" "$conf/supervised_$name.yaml"
+  done
 }
 
 stage_5() { # Pretrain the audio encoder by each objective
@@ -136,8 +141,9 @@ stage_5() { # Pretrain the audio encoder by each objective
   done 3<<<"$runs"
 }
 
-stage_6() { # Evaluate the frozen encoders: linear probes (detection is not in this recipe yet)
+stage_6() { # Evaluate the frozen encoders: linear probes and detection
   evaluate linear_probe
+  evaluate detection
 }
 
 stage_7() { # Evaluate the frozen encoders: retrieval and captioning

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Supervised AudioSet tagging: the paper's Zipformer-AEC, and the start of its "-init" runs.
+"""Supervised tagging: the paper's Zipformer-AEC, the start of its "-init" runs, and encoders of one dataset (Table 7).
 
 ./run.sh --stage 4 --stop-stage 4
+./run.sh --stage 4 --stop-stage 4 --supervised "vggsound nsynth"
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ def build_objective(config: TaggingConfig) -> TaggingObjective:
         audio_encoder=initial_encoder(config),
         num_classes=len(read_class_list(config.data.class_list)),
         dropout=config.dropout,
+        multi_label=config.multi_label,
     )
 
 

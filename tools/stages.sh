@@ -18,6 +18,50 @@ run() {
   fi
 }
 
+# side_by_side LIMIT NAME COMMAND...: run it in the background, at most LIMIT at a time, each line marked with NAME; the
+# cores are shared. LIMIT 1 runs it plainly. Afterwards call all_done, whose status is the first that was not 0.
+side_by_side() {
+  local limit=$1 name=$2
+  shift 2
+  if [ "$limit" = 1 ] || [ "$dry_run" = true ]; then
+    "$@"
+    return
+  fi
+  [ "${#_jobs[@]}" -lt "$limit" ] || _await_oldest
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  trap _stop_jobs EXIT
+  set -m # a process group each, which can be stopped as a whole
+  { OMP_NUM_THREADS=$(($(nproc) > limit ? $(nproc) / limit : 1)) "$@" 2>&1 | sed -u "s/^/$name: /"; } &
+  set +m
+  _jobs+=($!)
+}
+
+all_done() {
+  while [ "${#_jobs[@]}" -gt 0 ]; do
+    _await_oldest
+  done
+  return "$_first_failure"
+}
+
+_jobs=()
+_first_failure=0
+
+_await_oldest() {
+  local status=0
+  wait "${_jobs[0]}" || status=$?
+  _jobs=("${_jobs[@]:1}")
+  [ "$_first_failure" != 0 ] || _first_failure=$status
+}
+
+_stop_jobs() {
+  local job
+  for job in "${_jobs[@]}"; do
+    kill -TERM -- "-$job" 2>/dev/null || true
+  done
+  wait
+}
+
 # A stage that this recipe does not have yet: alone it is an error, in a longer range it is passed over.
 not_here_yet() {
   echo "stage $_stage is not in this recipe yet: $1" >&2

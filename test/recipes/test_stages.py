@@ -52,6 +52,41 @@ def test_stage_of_the_future_is_an_error_alone_and_passed_over_in_a_range(small_
     assert call(script=small_recipe).returncode == 0
 
 
+@pytest.fixture
+def parallel_recipe(small_recipe):
+    """Three jobs, two at a time; each waits until its file says how to end."""
+    job = "(echo begins; until [ -s $0 ]; do sleep 0.05; done; read -r code <$0; echo ends; exit $code)"
+    text = small_recipe.read_text()
+    text = text.replace(
+        "  run echo from zero\n", f"  for n in a b c; do side_by_side 2 $n bash -c '{job}' $n; done; all_done\n"
+    )
+    small_recipe.write_text(text)
+    return small_recipe
+
+
+def test_jobs_run_side_by_side_and_the_first_failure_is_the_status(parallel_recipe):
+    command = ["bash", parallel_recipe, "--stop-stage", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = (line for line in process.stdout if line[1:3] == ": ")
+        assert {next(lines), next(lines)} == {"a: begins\n", "b: begins\n"}
+        (parallel_recipe.parent / "a").write_text("3\n")
+        assert [next(lines), next(lines)] == ["a: ends\n", "c: begins\n"]
+        for name, code in (("b", 4), ("c", 0)):
+            (parallel_recipe.parent / name).write_text(f"{code}\n")
+        assert {*lines} == {"b: ends\n", "c: ends\n"}
+    assert process.returncode == 3
+
+
+def test_jobs_side_by_side_stop_with_the_recipe(parallel_recipe):
+    command = ["bash", parallel_recipe, "--stop-stage", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        lines = (line for line in process.stdout if line[1:3] == ": ")
+        assert {next(lines), next(lines)} == {"a: begins\n", "b: begins\n"}
+        process.terminate()
+        assert list(lines) == []  # ends only when no job holds the pipe any more
+    assert process.returncode == 143
+
+
 def test_dry_run_prints_and_does_nothing(small_recipe):
     result = call("--dry-run", "true", script=small_recipe)
     assert result.returncode == 0 and "$ bash -c exit\\ 7" in result.stdout and "\nfrom zero" not in result.stdout

@@ -21,6 +21,7 @@ corpora=         # only these corpora in stage 0 ("a b"); absent ones are then a
 features=stored  # stored (fbank on disk) or on_the_fly (FLAC on disk, fbank on the device that trains)
 num_processes=1  # training processes, one per GPU
 num_jobs=2       # CPU jobs of stages 0 and 2
+parallel_runs=   # pretraining runs at a time, sharing the machine; without a number 2 for conf/mini, else 1
 dry_run=false    # true prints the commands without running them
 . ./path.sh
 . parse_options.sh
@@ -73,12 +74,13 @@ stage_4() { # Train the supervised tagger that -init runs start from
 }
 
 stage_5() { # Pretrain the audio encoder by each objective
-  local runs objective_ init_
+  local runs limit objective_ init_
   runs=$(selected_runs)
+  limit=$(runs_at_a_time "$runs")
   while read -r objective_ init_ <&3; do
-    train "${objective_}_$init_${subset:+_$subset}" "$init_" "$objective_" "$conf/train_$objective_.yaml" \
-      "$conf/init_$init_.yaml" ${subset:+"$conf/subsets/$subset.yaml"}
+    side_by_side "$limit" "${objective_}_$init_" pretrain "$objective_" "$init_"
   done 3<<<"$runs"
+  all_done
 }
 
 stage_6() { # Evaluate the frozen encoders: linear probes and detection

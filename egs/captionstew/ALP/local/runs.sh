@@ -51,6 +51,23 @@ train() {
   once "export_$name" "exp/$name/encoder" "exp/$name/checkpoints" -- export_encoder.py --exp-dir "exp/$name"
 }
 
+# pretrain OBJECTIVE INIT: one run of stage 5.
+pretrain() {
+  train "$1_$2${subset:+_$subset}" "$2" "$1" "$conf/train_$1.yaml" "$conf/init_$2.yaml" \
+    ${subset:+"$conf/subsets/$subset.yaml"}
+}
+
+# runs_at_a_time RUNS: so many, but no more than there are. A small model on a CPU keeps one core busy, hardly two.
+runs_at_a_time() {
+  local count
+  count=$(wc -l <<<"$1")
+  if [ -z "$parallel_runs" ]; then
+    [ "$conf" = conf/mini ] && parallel_runs=2 || parallel_runs=1
+  fi
+  [[ $parallel_runs =~ ^[1-9][0-9]*$ ]] || die "--parallel-runs takes a number from 1 on, not '$parallel_runs'"
+  echo $((parallel_runs < count ? parallel_runs : count))
+}
+
 # evaluate PROTOCOL: every task of the protocol on every encoder; numbers that are there are left alone.
 evaluate() {
   local protocol=$1 names folders

@@ -6,6 +6,7 @@ from icefall_alp.config.schema import (
     CaptioningTaskConfig,
     ContrastiveConfig,
     DataConfig,
+    DenoisingConfig,
     LinearProbeConfig,
     OptimConfig,
     RetrievalConfig,
@@ -15,6 +16,7 @@ from icefall_alp.config.schema import (
     TextTowerConfig,
     TrainConfig,
     TrainingConfig,
+    ZeroShotConfig,
 )
 from icefall_alp.config.zipformer import ZipformerConfig
 
@@ -23,6 +25,7 @@ __all__ = [
     "CaptioningTaskConfig",
     "ContrastiveConfig",
     "DataConfig",
+    "DenoisingConfig",
     "LinearProbeConfig",
     "OptimConfig",
     "RetrievalConfig",
@@ -32,5 +35,6 @@ __all__ = [
     "TextTowerConfig",
     "TrainConfig",
     "TrainingConfig",
+    "ZeroShotConfig",
     "ZipformerConfig",
 ]

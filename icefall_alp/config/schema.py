@@ -127,7 +127,8 @@ class TaskConfig:
     test_cuts: str = ""
     cache_frames: bool = False  # keep the encoder's frames in exp/<run>/frames for other tasks on the same clips
     num_expected: int = 0  # test items the official split has; 0 where there is none
-    max_duration: float = 640.0  # seconds of audio per batch
+    max_duration: float = 640.0  # seconds of audio per batch of the frozen encoder
+    batch_size: int = 256  # clips per update of the head
     num_steps: int = 2000  # optimizer updates of the head
     base_lr: float = 0.045  # ScaledAdam
 
@@ -140,7 +141,6 @@ class LinearProbeConfig(TaskConfig):
     multi_label: bool = True  # False: exactly one class per clip
     metric: str = "mAP"  # mAP | accuracy
     poolings: tuple[str, ...] = ("mean", "attention")
-    batch_size: int = 256  # clips
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,37 @@ class RetrievalConfig(TaskConfig):
     text_encoder: TextTowerConfig = field(default_factory=TextTowerConfig)
     embedding_dim: int = 512
     initial_temperature: float = 0.07
+    captions_per_clip: int = 0  # of a test clip, its first ones; 0 takes all
 
 
 @dataclass(frozen=True)
 class CaptioningTaskConfig(TaskConfig):
-    """The cross-attention of a decoder tuned on frozen frames (paper, Table 3b)."""
+    """The cross-attention of a pretrained decoder tuned on frozen frames (paper, Table 3b)."""
 
     text_decoder: TextTowerConfig = field(default_factory=lambda: TextTowerConfig(num_layers=6))
-    language_model_steps: int = 0  # without pretrained weights: steps on the captions' text alone, before tuning
+    label_smoothing: float = 0.1
     beam_size: int = 4
+    length_penalty: float = 1.0  # exponent of the length that a caption's log-probability is divided by
     max_caption_tokens: int = 60
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig(TaskConfig):
+    """Classes found by their names, with the text tower that an encoder was pretrained with; nothing is tuned."""
+
+    class_list: str = ""  # one class name per line
+    multi_label: bool = False  # True: several classes per clip, scored by mAP; False: accuracy
+    prompts: tuple[str, ...] = ("the sound of {}",)  # a class is the mean of its prompts' embeddings
+
+
+@dataclass(frozen=True)
+class DenoisingConfig:
+    """Pretraining of a small text decoder on captions alone, as BART's (what `pretrained` then names)."""
+
+    seed: int = 42
+    text_decoder: TextTowerConfig = field(default_factory=lambda: TextTowerConfig(num_layers=6))
+    text_encoder_layers: int = 6  # of the encoder that reads the spoilt captions; its other sizes are the decoder's
+    label_smoothing: float = 0.1
+    batch_size: int = 64  # captions
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from icefall_alp.config import TaskConfig
 from icefall_alp.config.loader import config_to_dict, load_config
@@ -23,6 +27,7 @@ from icefall_alp.evaluation.encode import num_listed, set_digest
 from icefall_alp.evaluation.encoders import FrozenEncoder, load_frozen_encoder
 from icefall_alp.evaluation.results import Result, is_done, write_result
 from icefall_alp.utils import distributed
+from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import clean_exit
@@ -49,30 +54,55 @@ class Protocol:
         config_class: Of the task files.
         numbers: config -> the (pooling, metric) pairs it has.
         score: (encoder, config, the run's folder, poolings still to do) -> scores.
+        needs_text_tower: only runs pretrained with a text tower have it; for others it is passed over.
     """
 
     name: str
     config_class: type[TaskConfig]
     numbers: Callable[[Any], Sequence[tuple[str, str]]]
     score: Callable[[FrozenEncoder, Any, Path, Sequence[str]], Iterable[Score]]
+    needs_text_tower: bool = False
 
 
 @clean_exit
-def main(protocol: Protocol, description: str | None) -> None:
-    """Entry point of the evaluation commands: parse, evaluate every task, write."""
+def main(protocol: Protocol, description: str | None, *others: Protocol) -> None:
+    """Entry point of the evaluation commands: parse, evaluate every task, write.
+
+    Args:
+        protocol: what is evaluated.
+        description: of the command.
+        others: protocols that score the same tasks in another way.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--exp-dir", type=Path, nargs="+", required=True, help="folders of the runs: exp/<run>")
     parser.add_argument("--task", type=Path, nargs="+", required=True, help="task files (YAML)")
+    parser.add_argument("--num-jobs", type=int, default=1, help="processes, each of which takes whole runs")
     parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
     options = parser.parse_args()
     distributed.setup()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     configs = {path.stem: load_config(protocol.config_class, [path], options.set) for path in options.task}
-    for exp_dir in options.exp_dir:
-        encoder = load_frozen_encoder(exp_dir)
-        for task, config in configs.items():
+    jobs = [(exp_dir, (protocol, *others), configs, command) for exp_dir in options.exp_dir]
+    if options.num_jobs == 1 or len(jobs) == 1:
+        for job in jobs:
+            _evaluate_run(*job)
+        return
+    threads = max(1, torch.get_num_threads() // options.num_jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.num_jobs, context, torch.set_num_threads, (threads,)) as pool:
+        for done in [pool.submit(_evaluate_run, *job) for job in jobs]:
+            done.result()
+
+
+def _evaluate_run(exp_dir: Path, protocols: Sequence[Protocol], configs: dict[str, TaskConfig], command: str) -> None:
+    encoder = load_frozen_encoder(exp_dir)
+    for task, config in configs.items():
+        if not Path(config.test_cuts).is_dir():
+            print(f"left out: {encoder.run} {task}: no {config.test_cuts}; its corpus was not prepared", flush=True)
+            continue
+        for protocol in protocols:
             evaluate(protocol, task, config, encoder, exp_dir, command)
 
 
@@ -84,10 +114,15 @@ def evaluate(
     Returns:
         What was written; empty when all was done before.
     """
+    if protocol.needs_text_tower and encoder.text_tower is None:
+        return _pass_over(
+            f"{encoder.run} was not pretrained with a text tower, which {protocol.name} needs", exp_dir, protocol
+        )
     digest = task_digest(protocol.name, config)
+    encoder_digest = encoder.digest_with_text if protocol.needs_text_tower else encoder.digest
     poolings = []
     for pooling, metric in protocol.numbers(config):
-        done = is_done(exp_dir, protocol.name, task, [metric], encoder.digest, digest, pooling)
+        done = is_done(exp_dir, protocol.name, task, [metric], encoder_digest, digest, pooling)
         if not done and pooling not in poolings:
             poolings.append(pooling)
     if not poolings:
@@ -104,7 +139,7 @@ def evaluate(
             task=task,
             seed=config.seed,
             command=command,
-            encoder_digest=encoder.digest,
+            encoder_digest=encoder_digest,
             encoder_step=encoder.step,
             task_digest=digest,
             num_expected=expected,
@@ -119,11 +154,17 @@ def evaluate(
     return written
 
 
+def _pass_over(reason: str, exp_dir: Path, protocol: Protocol) -> list[Result]:
+    print(f"passed over: {reason}", flush=True)
+    atomic_write_text(exp_dir / "results" / protocol.name / "passed_over.txt", f"{reason}\n")
+    return []
+
+
 def task_digest(protocol: str, config: TaskConfig) -> str:
     """Digest of all that decides a task's numbers but the encoder: configuration, clips, features, text files, code."""
     settings = config_to_dict(config)
     parts = [json.dumps(settings, sort_keys=True)]
-    parts += [set_digest(Path(folder)) for folder in (config.train_cuts, config.test_cuts)]
+    parts += [set_digest(Path(folder)) for folder in (config.train_cuts, config.test_cuts) if folder]
     parts += [sha256_file(path) for path in _named_files(settings)]
     parts += [protocol, library_digest()]
     return sha256_text("\n".join(parts))

@@ -82,8 +82,9 @@ evaluate() {
   once untrained_encoder exp/untrained/encoder "$conf/encoder.yaml" -- \
     init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
   once "$protocol${objective:+_$objective}${init:+_$init}${subset:+_$subset}" "${folders[-1]}/results/$protocol" \
-    "$conf/tasks/$protocol" "${folders[@]/%//encoder}" data/fbank data/tokenizer -- \
-    launch.sh 1 "zipformer/evaluate_$protocol.py" --exp-dir "${folders[@]}" --task "$conf/tasks/$protocol"/*.yaml
+    "$conf/tasks/$protocol" "${folders[@]/%//encoder}" data/fbank data/tokenizer data/pretrained -- \
+    launch.sh 1 "zipformer/evaluate_$protocol.py" --num-jobs "$num_jobs" --exp-dir "${folders[@]}" \
+    --task "$conf/tasks/$protocol"/*.yaml
 }
 
 stage_0() { # Prepare one cutset per corpus, benchmarks too
@@ -94,11 +95,12 @@ stage_0() { # Prepare one cutset per corpus, benchmarks too
     --num-jobs "$num_jobs" --cmd "$cpu_cmd" --scan-parts "$scan_parts"
 }
 
-stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; choose subsets
+stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; choose subsets and splits
   once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" "$conf/evaluated_names" -- \
     local/merge_captionstew.py --corpora "$conf/corpora.yaml"
   once subsets data/captionstew/subsets.json data/captionstew/captionstew_train_cuts.jsonl.gz "$conf/subsets.yaml" -- \
     local/make_subsets.py --subsets "$conf/subsets.yaml"
+  once splits data/splits data/manifests "$conf/splits.yaml" -- local/draw_splits.py --splits "$conf/splits.yaml"
 }
 
 stage_2() { # Compute fbank of every set that a configuration names
@@ -117,10 +119,13 @@ stage_2() { # Compute fbank of every set that a configuration names
     local/compute_fbank.py --cuts "${found[@]}" --output-dir data/fbank --num-jobs "$num_jobs"
 }
 
-stage_3() { # Check and describe the cuts, train the tokenizer
+stage_3() { # Check and describe the cuts, train the tokenizer and, where none is public, a text decoder
   once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
     local/describe_cuts.py --paper conf/paper.yaml
   once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
+  [ ! -f "$conf/pretrain_text_decoder.yaml" ] ||
+    once text_decoder data/pretrained/text_decoder "$conf/pretrain_text_decoder.yaml" data/tokenizer -- \
+      local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
 }
 
 stage_4() { # Train the supervised tagger that -init runs start from
@@ -140,9 +145,10 @@ stage_6() { # Evaluate the frozen encoders: linear probes (detection is not in t
   evaluate linear_probe
 }
 
-stage_7() { # Evaluate the frozen encoders: retrieval and captioning
+stage_7() { # Evaluate the frozen encoders: retrieval, captioning, classes by their names
   evaluate retrieval
   evaluate captioning
+  evaluate zero_shot
 }
 
 stage_8() { # Evaluate the frozen encoders: question answering (not in this recipe yet)

@@ -102,7 +102,7 @@ def _clipped_cosine(hypothesis: dict[tuple[str, ...], float], reference: dict[tu
 
 
 def _ngrams(text: list[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(text[start:] for start in range(n)), strict=False))
+    return Counter(tuple(text[start : start + n]) for start in range(len(text) - n + 1))
 
 
 def captions_of_others(references: Sequence[Texts], seed: int) -> list[str]:

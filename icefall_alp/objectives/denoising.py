@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from icefall_alp.models.pooling import valid_frames
 from icefall_alp.models.text_decoder import TextDecoder
 from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.objectives.base import LossOutput
@@ -28,18 +27,17 @@ class TokenFrames(nn.Module):
     """A text encoder in the place of the audio encoder: ids (N, U) with lens (N,) to one frame per token.
 
     Args:
-        text_encoder: its transformer gives the frames.
+        text_encoder: the hidden states of its tokens are the frames.
     """
 
     def __init__(self, text_encoder: TextEncoder) -> None:
         super().__init__()
-        self.transformer = text_encoder.transformer
+        self.text_encoder = text_encoder
         self.output_dim = text_encoder.output_dim
 
     def forward(self, ids: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames (N, U, output_dim) and lens."""
-        mask = valid_frames(lens, ids.size(1))[:, None, None, :]
-        return self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state, lens
+        return self.text_encoder.encode_tokens(ids, lens), lens
 
 
 class DenoisingObjective(CaptioningObjective):

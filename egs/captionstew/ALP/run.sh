@@ -18,7 +18,7 @@ init=            # only runs that start from this: scratch or tagging
 subset=          # pretrain on this part of the data (conf/subsets/*.yaml): 400k, leave_one_out_clotho, ...
 corpora=         # only these corpora in stage 0 ("a b"); absent ones are then an error
 num_processes=1  # training processes, one per GPU
-num_jobs=2       # CPU jobs of stages 0 and 2
+num_jobs=2       # processes of stages 0, 2, 6 and 7
 dry_run=false    # true prints the commands without running them
 . ./path.sh
 . parse_options.sh
@@ -37,8 +37,7 @@ once() {
   local name=$1 output=$2 inputs=()
   shift 2
   while [ "$1" != -- ]; do
-    inputs+=("$1")
-    shift
+    inputs+=("$1") && shift
   done
   run run_once.py --done "data/done/$name.json" --outputs "$output" --inputs "${inputs[@]}" "$@"
 }
@@ -83,8 +82,7 @@ evaluate() {
     init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
   once "$protocol${objective:+_$objective}${init:+_$init}${subset:+_$subset}" "${folders[-1]}/results/$protocol" \
     "$conf/tasks/$protocol" "${folders[@]/%//encoder}" data/fbank data/tokenizer data/pretrained -- \
-    launch.sh 1 "zipformer/evaluate_$protocol.py" --num-jobs "$num_jobs" --exp-dir "${folders[@]}" \
-    --task "$conf/tasks/$protocol"/*.yaml
+    launch.sh 1 "zipformer/evaluate_$protocol.py" --num-jobs "$num_jobs" --exp-dir "${folders[@]}" --task "$conf/tasks/$protocol"/*.yaml
 }
 
 stage_0() { # Prepare one cutset per corpus, benchmarks too
@@ -107,8 +105,7 @@ stage_2() { # Compute fbank of every set that a configuration names
   local sets name cuts found=()
   sets=$(grep -rhoE 'data/fbank/[a-z0-9_]+' "$conf"/*.yaml "$conf"/tasks | sort -u)
   for name in $sets; do
-    name=${name##*/}
-    cuts=(data/*/"${name}_cuts.jsonl.gz")
+    cuts=(data/*/"${name##*/}_cuts.jsonl.gz")
     if [ "$dry_run" = false ] && [ ! -f "${cuts[0]}" ]; then
       echo "left out: $name has no cuts; its corpus was not prepared"
       continue
@@ -123,9 +120,8 @@ stage_3() { # Check and describe the cuts, train the tokenizer and, where none i
   once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
     local/describe_cuts.py --paper conf/paper.yaml
   once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
-  [ ! -f "$conf/pretrain_text_decoder.yaml" ] ||
-    once text_decoder data/pretrained/text_decoder "$conf/pretrain_text_decoder.yaml" data/tokenizer -- \
-      local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
+  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || once text_decoder data/pretrained/text_decoder data/tokenizer \
+    "$conf/pretrain_text_decoder.yaml" -- local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
 }
 
 stage_4() { # Train the supervised tagger that -init runs start from
@@ -146,9 +142,7 @@ stage_6() { # Evaluate the frozen encoders: linear probes (detection is not in t
 }
 
 stage_7() { # Evaluate the frozen encoders: retrieval, captioning, classes by their names
-  evaluate retrieval
-  evaluate captioning
-  evaluate zero_shot
+  for protocol in retrieval captioning zero_shot; do evaluate "$protocol"; done
 }
 
 stage_8() { # Evaluate the frozen encoders: question answering (not in this recipe yet)

@@ -180,6 +180,7 @@ class DenoisingConfig:
     seed: int = 42
     text_decoder: TextTowerConfig = field(default_factory=lambda: TextTowerConfig(num_layers=6))
     text_encoder_layers: int = 6  # of the encoder that reads the spoilt captions; its other sizes are the decoder's
+    masked_share: float = 0.3  # of a caption's tokens, BART's; 1 leaves nothing to read but the language itself
     label_smoothing: float = 0.1
     batch_size: int = 64  # captions
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Denoising objective (BART, Lewis et al. 2020): a decoder learns to restore captions from spoilt ones.
 
-This is how BART's decoder has learnt its language, and what a tiny one for the embedded corpora is made by: its
-cross-attention has read words, so its other layers know how to say what cross-attention brings, and may stay frozen
-when cross-attention is tuned to audio. A decoder that never had anything to attend to knows no such thing.
+This is how BART's decoder has learnt its language, and what a tiny one for the embedded corpora is made by. With a
+masked share of 1 nothing is left to read, and it learns the language from the text alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.objectives.base import LossOutput
 from icefall_alp.objectives.captioning import CaptioningObjective
 
-MASKED_SHARE, SPAN_LENGTH = 0.3, 3.0  # BART's: share of the tokens, mean of the spans' Poisson distribution
+SPAN_LENGTH = 3.0  # tokens, mean of the Poisson distribution; BART's
 
 
 class TokenFrames(nn.Module):
@@ -46,16 +45,21 @@ class DenoisingObjective(CaptioningObjective):
     Args:
         text_encoder: reads the spoilt captions; shares the decoder's vocabulary.
         text_decoder: what is trained for later.
+        masked_share: of each caption's tokens.
         label_smoothing: in training only.
     """
 
-    def __init__(self, text_encoder: TextEncoder, text_decoder: TextDecoder, label_smoothing: float) -> None:
+    def __init__(
+        self, text_encoder: TextEncoder, text_decoder: TextDecoder, masked_share: float, label_smoothing: float
+    ) -> None:
         super().__init__(TokenFrames(text_encoder), text_decoder, 0.0, label_smoothing)
+        self.masked_share = masked_share
 
     def forward(self, batch: Any) -> LossOutput:
         """Loss of a `CaptionBatch`, of whose features only the device is used."""
         ids, lens, _ = self.text_decoder.tokenize(batch.captions)
-        rows = [spoil(row[:length], self.text_decoder.tokenizer.mask_id) for row, length in zip(ids, lens, strict=True)]
+        pairs, mask_id = zip(ids, lens, strict=True), self.text_decoder.tokenizer.mask_id
+        rows = [spoil(row[:length], mask_id, self.masked_share) for row, length in pairs]
         spoilt = pad_sequence(rows, batch_first=True, padding_value=self.text_decoder.tokenizer.pad_id)
         spoilt_lens, device = torch.tensor([len(row) for row in rows]), batch.features.device
         return super().forward(replace(batch, features=spoilt.to(device), feature_lens=spoilt_lens.to(device)))
@@ -71,14 +75,20 @@ class DenoisingObjective(CaptioningObjective):
         return {}
 
 
-def spoil(ids: Tensor, mask_id: int) -> Tensor:
-    """Replace spans of a caption's tokens (U,), 30 % of them, by one `<mask>` each; `<s>` and `</s>` stay.
+def spoil(ids: Tensor, mask_id: int, share: float) -> Tensor:
+    """Replace spans of a caption's tokens (U,) by one `<mask>` each; `<s>` and `</s>` stay.
 
     Spans have one token at least, where BART also puts masks between tokens. Random numbers are PyTorch's, on the CPU.
+
+    Args:
+        ids: one caption, `<s>` and `</s>` included.
+        mask_id: of `<mask>`.
+        share: of the tokens between them; spans that overlap hide less, but for a share of 1.
     """
     num_words = len(ids) - 2
     hidden = torch.zeros(len(ids), dtype=torch.bool)
-    left = round(MASKED_SHARE * num_words)
+    hidden[1:-1] = share >= 1.0
+    left = round(share * num_words) if share < 1.0 else 0
     while left > 0:
         length = min(left, max(1, int(torch.poisson(torch.tensor(SPAN_LENGTH)))))
         start = 1 + int(torch.randint(num_words - length + 1, ()))

@@ -125,7 +125,7 @@ def toy_decoder(toy_task: dict[str, str], tmp_path_factory: pytest.TempPathFacto
     """Folder of a decoder pretrained on the toy captions."""
     torch.manual_seed(0)
     tower = _tower(toy_task)
-    objective = DenoisingObjective(TextEncoder.build(tower), TextDecoder.build(tower, tower.hidden_size), 0.0)
+    objective = DenoisingObjective(TextEncoder.build(tower), TextDecoder.build(tower, tower.hidden_size), 0.3, 0.0)
     texts = [text for kind in KINDS for text in wordings(kind)]
     ids = [f"text:{i}" for i in range(len(texts))]
     batch = CaptionBatch(torch.zeros(len(texts), 1, 1), torch.ones(len(texts), dtype=torch.int64), texts, ids)

@@ -20,14 +20,14 @@ def objective(tokenizer_path):
         tokenizer=str(tokenizer_path), hidden_size=32, num_layers=1, num_heads=2, feedforward_dim=64, dropout=0.0,
         max_text_tokens=32,
     )  # fmt: skip
-    return DenoisingObjective(TextEncoder.build(config), TextDecoder.build(config, 32), 0.0)
+    return DenoisingObjective(TextEncoder.build(config), TextDecoder.build(config, 32), 0.3, 0.0)
 
 
 def test_spans_of_words_become_one_mask_each():
     ids = torch.cat([torch.tensor([1]), torch.arange(100, 140), torch.tensor([2])])
     shares = []
     for _ in range(200):
-        row = spoil(ids, MASK).tolist()
+        row = spoil(ids, MASK, 0.3).tolist()
         assert (row[0], row[-1]) == (1, 2)
         kept = [i for i in row if i >= 100]
         assert kept == sorted(kept), "the others keep their order"
@@ -38,8 +38,9 @@ def test_spans_of_words_become_one_mask_each():
 
 
 def test_short_captions_keep_their_ends():
-    assert spoil(torch.tensor([1, 2]), MASK).tolist() == [1, 2]
-    assert spoil(torch.tensor([1, 50, 2]), MASK).tolist() == [1, 50, 2]
+    assert spoil(torch.tensor([1, 2]), MASK, 0.3).tolist() == [1, 2]
+    assert spoil(torch.tensor([1, 50, 2]), MASK, 0.3).tolist() == [1, 50, 2]
+    assert spoil(torch.tensor([1, 50, 51, 2]), MASK, 1.0).tolist() == [1, MASK, 2]
 
 
 def test_what_cross_attention_reads_restores_the_caption(objective, caption_batch):

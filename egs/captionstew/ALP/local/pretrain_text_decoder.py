@@ -63,6 +63,7 @@ def main() -> None:
     objective = DenoisingObjective(
         TextEncoder.build(replace(tower, num_layers=config.text_encoder_layers)),
         TextDecoder.build(tower, tower.hidden_size),
+        config.masked_share,
         config.label_smoothing,
     )
     stream = caption_batches(captions, objective, config)

@@ -54,6 +54,7 @@ def test_untuned_is_what_the_towers_beside_the_encoder_say(config, with_text_tow
     scores = {s.metric: s.value for s in retrieval.score_untuned(with_text_tower, config, Path(), [""])}
     objective = ContrastiveObjective.load_text_side(with_text_tower.text_tower, PrecomputedFrames(160)).eval()
     clips = encode_clips(LogMelStatistics(), Path(config.test_cuts), 10.0)
+    objective.requires_grad_(False)
     audio = [objective.embed_audio(*clips.batch(np.array([i])))[0] for i in range(20)]
     within_5 = []
     for clip, own in enumerate(captions_of_clips(clips)):

@@ -6,6 +6,7 @@ from icefall_alp.config.schema import (
     CaptioningTaskConfig,
     ContrastiveConfig,
     DataConfig,
+    DenoisingConfig,
     DetectionConfig,
     EvaluationConfig,
     LinearProbeConfig,
@@ -18,6 +19,7 @@ from icefall_alp.config.schema import (
     TextTowerConfig,
     TrainConfig,
     TrainingConfig,
+    ZeroShotConfig,
 )
 from icefall_alp.config.zipformer import ZipformerConfig
 
@@ -26,6 +28,7 @@ __all__ = [
     "CaptioningTaskConfig",
     "ContrastiveConfig",
     "DataConfig",
+    "DenoisingConfig",
     "DetectionConfig",
     "EvaluationConfig",
     "LinearProbeConfig",
@@ -38,5 +41,6 @@ __all__ = [
     "TextTowerConfig",
     "TrainConfig",
     "TrainingConfig",
+    "ZeroShotConfig",
     "ZipformerConfig",
 ]

@@ -137,7 +137,8 @@ class EvaluationConfig:
     train_cuts: str = ""  # folders of stage 2
     test_cuts: str = ""
     num_expected: int = 0  # test items the official split has; 0 where there is none
-    max_duration: float = 640.0  # seconds of audio per batch
+    max_duration: float = 640.0  # seconds of audio per batch of the frozen encoder
+    batch_size: int = 256  # clips per update of the head
     num_steps: int = 2000  # optimizer updates of the head
 
 
@@ -186,13 +187,38 @@ class RetrievalConfig(TaskConfig):
     text_encoder: TextTowerConfig = field(default_factory=TextTowerConfig)
     embedding_dim: int = 512
     initial_temperature: float = 0.07
+    captions_per_clip: int = 0  # of a test clip, its first ones; 0 takes all
 
 
 @dataclass(frozen=True)
 class CaptioningTaskConfig(TaskConfig):
-    """The cross-attention of a decoder tuned on frozen frames (paper, Table 3b)."""
+    """The cross-attention of a pretrained decoder tuned on frozen frames (paper, Table 3b)."""
 
     text_decoder: TextTowerConfig = field(default_factory=lambda: TextTowerConfig(num_layers=6))
-    language_model_steps: int = 0  # without pretrained weights: steps on the captions' text alone, before tuning
+    label_smoothing: float = 0.1
     beam_size: int = 4
+    length_penalty: float = 1.0  # exponent of the length that a caption's log-probability is divided by
     max_caption_tokens: int = 60
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig(TaskConfig):
+    """Classes found by their names, with the text tower that an encoder was pretrained with; nothing is tuned."""
+
+    class_list: str = ""  # one class name per line
+    multi_label: bool = False  # True: several classes per clip, scored by mAP; False: accuracy
+    prompts: tuple[str, ...] = ("the sound of {}",)  # a class is the mean of its prompts' embeddings
+
+
+@dataclass(frozen=True)
+class DenoisingConfig:
+    """Pretraining of a small text decoder on captions alone, as BART's (what `pretrained` then names)."""
+
+    seed: int = 42
+    text_decoder: TextTowerConfig = field(default_factory=lambda: TextTowerConfig(num_layers=6))
+    text_encoder_layers: int = 6  # of the encoder that reads the spoilt captions; its other sizes are the decoder's
+    masked_share: float = 0.3  # of a caption's tokens, BART's; 1 leaves nothing to read but the language itself
+    label_smoothing: float = 0.1
+    batch_size: int = 64  # captions
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)

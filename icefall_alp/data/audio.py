@@ -51,7 +51,16 @@ def read_audio(path: Path, start: float, duration: float) -> Tensor:
         raise ValueError(f"ends early: {len(samples) / rate:.2f} s of {duration:.2f} s")
     if not np.isfinite(samples).all():
         raise ValueError("NaN or infinite samples")
-    waveform = torch.from_numpy(samples.mean(axis=1))
+    return mono_at_16_khz(torch.from_numpy(samples), rate)
+
+
+def mono_at_16_khz(samples: Tensor, rate: int) -> Tensor:
+    """Average the channels of samples (S, channels) at `rate` Hz and resample them: (S',).
+
+    Raises:
+        ValueError: the rate shares no factor with 16 kHz.
+    """
+    waveform = samples.mean(dim=1)
     return waveform if rate == SAMPLING_RATE else _resampler(rate)(waveform)
 
 

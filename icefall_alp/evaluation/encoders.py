@@ -89,6 +89,13 @@ class FrozenEncoder:
     module: nn.Module  # eval mode, no parameter wants a gradient
     digest: str
     step: int | None = None  # training steps behind it, where known
+    text_tower: Path | None = None  # what it was pretrained to match, where it was
+
+    @property
+    def digest_with_text(self) -> str:
+        """Digest of encoder and text tower."""
+        files = sorted(path for path in self.text_tower.rglob("*") if path.is_file()) if self.text_tower else []
+        return sha256_text("\n".join([self.digest, *map(sha256_file, files)]))
 
     def for_frames(self) -> FrozenEncoder:
         """The same for tasks about moments within a clip: the log-mel baseline gives frames instead of statistics."""
@@ -113,7 +120,8 @@ def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
         module = AudioEncoder.load(folder).eval().requires_grad_(False)
     else:
         module = load_baseline(folder)
-    return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir))
+    tower = exp_dir / "text_tower"
+    return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir), tower if tower.is_dir() else None)
 
 
 def encoder_digest(folder: Path) -> str:

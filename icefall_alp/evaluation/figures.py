@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib
 
 from icefall_alp.evaluation.published import Published
-from icefall_alp.evaluation.report import Numbers
+from icefall_alp.evaluation.report import Numbers, over_chance
 
 matplotlib.use("Agg")  # no display is needed to write a file
 from matplotlib import pyplot as plt
@@ -31,10 +31,10 @@ def draw_over_chance(published: Published, numbers: Numbers, path: Path) -> None
     for i, run in enumerate(runs):
         found = [(j, numbers.get(run, key)) for j, key in enumerate(keys)]
         places = [j + (i - (len(runs) - 1) / 2) * width for j, result in found if result]
-        axes.bar(places, [r.value / r.chance for _, r in found if r], width, label=run)
+        axes.bar(places, [over_chance(r, published) for _, r in found if r], width, label=run)
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set_yscale("log")
-    axes.set_ylabel("score / chance")
+    axes.set_ylabel("times better than chance")
     labels = ["\n".join(part for part in (key[1], key[2], key[3]) if part) for key in keys]
     axes.set_xticks(range(len(keys)), labels, rotation=45, ha="right", fontsize="small")
     axes.legend(fontsize="small")

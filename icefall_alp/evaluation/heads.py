@@ -13,16 +13,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from icefall_alp.config import OptimConfig, TaskConfig, TrainingConfig
-from icefall_alp.data.batch_plan import BatchPlan
 from icefall_alp.data.datamodule import TrainStream
-from icefall_alp.data.datasets import CaptionBatch
-from icefall_alp.evaluation.encode import EncodedClips, captions_of_clips
 from icefall_alp.objectives.base import Objective
 from icefall_alp.training.trainer import Trainer
 from icefall_alp.utils import distributed
-from icefall_alp.utils.seeds import stable_seed
 
-NUM_BUCKETS = 8  # clips of similar length share a batch
 WARMUP_SHARE, DECAY_SHARE = 0.1, 0.1  # of the head's steps: warm-up, and the time scale of Eden's decay
 
 
@@ -40,20 +35,6 @@ class HeadDataset(Dataset):
         """The batch of the clips at `visit[1]` in epoch `visit[0]`."""
         epoch, indices = visit
         return self.make_batch(indices, epoch)
-
-
-def caption_stream(clips: EncodedClips, config: TaskConfig) -> TrainStream:
-    """Endless batches of `config.max_duration` seconds; each visit of a clip draws one of its captions."""
-    captions = captions_of_clips(clips)
-
-    def make_batch(indices: np.ndarray, epoch: int) -> CaptionBatch:
-        ids = [clips.cuts[i].id for i in indices]
-        draws = [np.random.default_rng(stable_seed(config.seed, epoch, cut_id)) for cut_id in ids]
-        texts = [captions[i][draw.integers(len(captions[i]))] for i, draw in zip(indices, draws, strict=True)]
-        return CaptionBatch(*clips.batch(indices), texts, ids)
-
-    plan = BatchPlan(clips.durations, config.max_duration, NUM_BUCKETS, config.seed)
-    return TrainStream(HeadDataset(make_batch), plan)
 
 
 def train_head(objective: Objective, stream: TrainStream, config: TaskConfig) -> None:

@@ -144,7 +144,7 @@ def _detail_table(published: Published, numbers: Numbers) -> str:
         places = max(3 if key.metric in published.lower_is_better else 2, decimals.get(key, 2))
         beside = [_scored(runs.get(run), places) for run in published.baselines]
         for run, result in sorted(runs.items(), key=lambda item: _place(item[0], published)):
-            factor = f"{result.value / result.chance:.1f}x" if result.chance else EMPTY
+            factor = f"{over_chance(result, published):.1f}x" if result.chance else EMPTY
             name = " ".join(part for part in (key.protocol, key.task, key.pooling) if part)
             spread = "" if result.half_interval is None else f" ± {_number(result.half_interval, places)}"
             values = [_number(result.value, places) + spread, _number(result.chance, places), factor]
@@ -153,6 +153,13 @@ def _detail_table(published: Published, numbers: Numbers) -> str:
             )
     header = ["task", "metric", "run", "value", "chance", "over chance", *published.baselines.values()]
     return markdown_table([*header, "scored/expected"], rows)
+
+
+def over_chance(result: Result, published: Published) -> float:
+    """How many times better than chance a number is, whichever way is better."""
+    if result.metric in published.lower_is_better:
+        return result.chance / result.value
+    return result.value / result.chance
 
 
 def _place(run: str, published: Published) -> int:

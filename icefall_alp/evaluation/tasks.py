@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from icefall_alp.config import EvaluationConfig
 from icefall_alp.config.loader import config_to_dict, load_config
@@ -23,6 +27,7 @@ from icefall_alp.evaluation.encode import num_listed, set_digest
 from icefall_alp.evaluation.encoders import LOG_MEL_RUN, FrozenEncoder, load_frozen_encoder
 from icefall_alp.evaluation.results import Result, is_done, read_result, result_path, write_result
 from icefall_alp.utils import distributed
+from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError, clean_exit
@@ -52,22 +57,31 @@ class Protocol:
         config_class: Of the task files.
         numbers: config -> the (pooling, metric) pairs it has.
         score: (encoder, config, the run's folder, poolings still to do) -> scores.
+        needs_text_tower: only runs pretrained with a text tower have it; for others it is passed over.
     """
 
     name: str
     config_class: type[EvaluationConfig]
     numbers: Callable[[Any], Sequence[tuple[str, str]]]
     score: Callable[[FrozenEncoder, Any, Path, Sequence[str]], Iterable[Score]]
+    needs_text_tower: bool = False
 
 
 @clean_exit
-def main(protocol: Protocol, description: str | None) -> None:
-    """Entry point of the evaluation commands: parse, evaluate every task, write."""
+def main(protocol: Protocol, description: str | None, *others: Protocol) -> None:
+    """Entry point of the evaluation commands: parse, evaluate every task, write.
+
+    Args:
+        protocol: what is evaluated.
+        description: of the command.
+        others: protocols that score the same tasks in another way.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--exp-dir", type=Path, nargs="+", required=True, help="folders of the runs: exp/<run>")
     parser.add_argument("--task", type=Path, nargs="+", required=True, help="task files (YAML)")
+    parser.add_argument("--num-jobs", type=int, default=1, help="processes, each of which takes whole runs")
     parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
     options = parser.parse_args()
     distributed.setup()
@@ -76,9 +90,24 @@ def main(protocol: Protocol, description: str | None) -> None:
     present = {task: config for task, config in configs.items() if is_prepared(task, config)}
     if not present:
         raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
-    for exp_dir in options.exp_dir:
-        encoder = load_frozen_encoder(exp_dir)
-        for task, config in present.items():
+    jobs = [(exp_dir, (protocol, *others), present, command) for exp_dir in options.exp_dir]
+    if options.num_jobs == 1 or len(jobs) == 1:
+        for job in jobs:
+            _evaluate_run(*job)
+        return
+    threads = max(1, torch.get_num_threads() // options.num_jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.num_jobs, context, torch.set_num_threads, (threads,)) as pool:
+        for done in [pool.submit(_evaluate_run, *job) for job in jobs]:
+            done.result()
+
+
+def _evaluate_run(
+    exp_dir: Path, protocols: Sequence[Protocol], configs: dict[str, EvaluationConfig], command: str
+) -> None:
+    encoder = load_frozen_encoder(exp_dir)
+    for task, config in configs.items():
+        for protocol in protocols:
             evaluate(protocol, task, config, encoder, exp_dir, command)
 
 
@@ -103,10 +132,15 @@ def evaluate(
     Returns:
         What was written; empty when all was done before.
     """
+    if protocol.needs_text_tower and encoder.text_tower is None:
+        return _pass_over(
+            f"{encoder.run} was not pretrained with a text tower, which {protocol.name} needs", exp_dir, protocol
+        )
     digest = task_digest(protocol.name, config)
+    encoder_digest = encoder.digest_with_text if protocol.needs_text_tower else encoder.digest
     poolings = []
     for pooling, metric in protocol.numbers(config):
-        done = is_done(exp_dir, protocol.name, task, [metric], encoder.digest, digest, pooling)
+        done = is_done(exp_dir, protocol.name, task, [metric], encoder_digest, digest, pooling)
         if not done and pooling not in poolings:
             poolings.append(pooling)
     if not poolings:
@@ -123,7 +157,7 @@ def evaluate(
             task=task,
             seed=config.seed,
             command=command,
-            encoder_digest=encoder.digest,
+            encoder_digest=encoder_digest,
             encoder_step=encoder.step,
             task_digest=digest,
             num_expected=expected,
@@ -148,6 +182,12 @@ def _beside(result: Result, exp_root: Path) -> str:
     if result.run != LOG_MEL_RUN and path.is_file():
         notes.append(f"{LOG_MEL_RUN} {read_result(path).value:.4g}")
     return f"{result.value:.4g}{spread}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _pass_over(reason: str, exp_dir: Path, protocol: Protocol) -> list[Result]:
+    print(f"passed over: {reason}", flush=True)
+    atomic_write_text(exp_dir / "results" / protocol.name / "passed_over.txt", f"{reason}\n")
+    return []
 
 
 def task_digest(protocol: str, config: EvaluationConfig) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icefall_alp.models.text_decoder import TextDecoder
+from icefall_alp.models.text_decoder import KeysValues, TextDecoder
 from icefall_alp.utils.errors import UserError
 
 
@@ -68,7 +68,7 @@ def generate(
     if max_tokens + 1 > sizes.num_positions:
         raise UserError(f"max_tokens: {max_tokens} needs more than the decoder's {sizes.num_positions} positions")
     num_clips, device = encoder_out.size(0), encoder_out.device
-    memory = decoder.memory(encoder_out, encoder_out_lens).repeat(beam_size)
+    memory = decoder.memory(encoder_out, encoder_out_lens)
     tokens = torch.tensor([sizes.start_id, tokenizer.bos_id], device=device).repeat(num_clips * beam_size, 1)
     past = None
     written = torch.empty(num_clips, beam_size, 0, dtype=torch.int64, device=device)
@@ -95,11 +95,19 @@ def generate(
         if bool((ended.count >= beam_size).all()):
             break
         tokens = written[:, :, -1:].flatten(0, 1)
-        rows = (beam + beam_size * torch.arange(num_clips, device=device)[:, None]).flatten()
-        past = [(keys[rows], values[rows]) for keys, values in past]
+        past = _follow(past, beam)
     ended.offer(total / length**length_penalty, written, torch.ones_like(total, dtype=torch.bool), beam_size)
     special = {tokenizer.pad_id, tokenizer.eos_id}
     return [[i for i in row if i not in special] for row in ended.tokens.tolist()]
+
+
+def _follow(past: list[KeysValues], beam: Tensor) -> list[KeysValues]:
+    """Give every row the past of the beam (N, B) that it continues; a single beam continues itself."""
+    num_clips, beam_size = beam.shape
+    if beam_size == 1:
+        return past
+    rows = (beam + beam_size * torch.arange(num_clips, device=beam.device)[:, None]).flatten()
+    return [(keys[rows], values[rows]) for keys, values in past]
 
 
 def _log_probs(decoder: TextDecoder, states: Tensor) -> Tensor:

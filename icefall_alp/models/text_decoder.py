@@ -13,7 +13,7 @@ Shapes: N captions, U tokens, T audio frames, C channels, H heads, D channels pe
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from transformers import BartForConditionalGeneration
 from icefall_alp.config import TextTowerConfig
 from icefall_alp.models.pooling import valid_frames
 from icefall_alp.models.text_tower import (
+    TOWER_CONFIG,
     check_fit,
     initial_std,
     read_pretrained,
@@ -67,11 +68,6 @@ class Memory:
 
     layers: list[KeysValues]
     mask: Tensor  # (N, 1, 1, T) bool, true where a frame is real
-
-    def repeat(self, times: int) -> Memory:
-        """Return a memory of `times` copies of every clip, copies of one clip in a row."""
-        layers = [(k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in self.layers]
-        return Memory(layers, self.mask.repeat_interleave(times, 0))
 
 
 class Attention(nn.Module):
@@ -121,7 +117,10 @@ class DecoderLayer(nn.Module):
         if past is not None:
             keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
         hidden = self.self_attn_layer_norm(hidden + self._drop(self.self_attn(hidden, (keys, values), mask)))
-        hidden = self.encoder_attn_layer_norm(hidden + self._drop(self.encoder_attn(hidden, memory, memory_mask)))
+        # captions of one clip in a row, as beam search has them, are further queries to one memory
+        queries = hidden.reshape(len(memory_mask), -1, hidden.size(2))
+        heard = self.encoder_attn(queries, memory, memory_mask).view_as(hidden)
+        hidden = self.encoder_attn_layer_norm(hidden + self._drop(heard))
         hidden = self.final_layer_norm(hidden + self._drop(self.fc2(F.gelu(self.fc1(hidden)))))
         return hidden, (keys, values)
 
@@ -152,15 +151,18 @@ class TextDecoder(nn.Module):
 
     @classmethod
     def build(cls, config: TextTowerConfig, encoder_dim: int) -> TextDecoder:
-        """Make the decoder of a configuration: BART's weights when it names a folder, else random.
+        """Make the decoder of a configuration: pretrained when it names a folder, else random.
 
         Args:
-            config: the sizes; those of a pretrained folder win over them, except dropout and caption length.
+            config: the sizes; those of a pretrained folder, BART's or one of `save`, win over them, except dropout
+                and caption length.
             encoder_dim: channels of the audio frames; a linear bridge maps them where the width differs.
 
         Raises:
             UserError: the tokenizer or the pretrained folder is missing, damaged or does not fit.
         """
+        if config.pretrained and (Path(config.pretrained) / TOWER_CONFIG).is_file():
+            return _for_other_frames(cls.load(config.pretrained), config, encoder_dim)
         tokenizer = tower_tokenizer(config)
         if config.pretrained:
             return _pretrained(config, tokenizer, encoder_dim)
@@ -198,6 +200,8 @@ class TextDecoder(nn.Module):
 
     def step(self, tokens: Tensor, memory: Memory, past: list[KeysValues] | None) -> tuple[Tensor, list[KeysValues]]:
         """Continue captions by the tokens (N, U) that come after those in `past` (None: these are the first inputs).
+
+        There may be several captions for each clip of `memory`: N is then a multiple, and those of a clip are in a row.
 
         Returns:
             States (N, U, C), the last of which predicts the next token, and the new past.
@@ -281,6 +285,19 @@ def _pretrained(config: TextTowerConfig, tokenizer: Tokenizer, encoder_dim: int)
     weights = {f"bridge.{name}": tensor for name, tensor in decoder.bridge.state_dict().items()}
     weights |= bart.model.decoder.state_dict() | {"final_logits_bias": bart.final_logits_bias}
     restore(decoder, weights, Path(folder))
+    return decoder
+
+
+def _for_other_frames(saved: TextDecoder, config: TextTowerConfig, encoder_dim: int) -> TextDecoder:
+    """A saved decoder with a new bridge, from frames of another width."""
+    check_fit(
+        saved.tokenizer, config.max_text_tokens, saved.sizes.vocab_size, saved.sizes.num_positions, config.pretrained
+    )
+    sizes = replace(saved.sizes, encoder_dim=encoder_dim, max_tokens=config.max_text_tokens, dropout=config.dropout)
+    decoder = TextDecoder(sizes, saved.tokenizer)
+    weights = {name: tensor for name, tensor in saved.state_dict().items() if not name.startswith("bridge.")}
+    weights |= {f"bridge.{name}": tensor for name, tensor in decoder.bridge.state_dict().items()}
+    restore(decoder, weights, Path(config.pretrained))
     return decoder
 
 

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig
 
@@ -31,6 +32,7 @@ from icefall_alp.models.tokenizer import Tokenizer
 ARCHITECTURES = ("bert", "roberta")
 BERT_POSITIONS = 512
 LENGTH_STEP = 8  # tokens by which captions of one forward pass differ at most
+TAKES_FOUR_DIMENSIONS = int(transformers.__version__.split(".")[0]) >= 5
 
 
 class TextEncoder(nn.Module):
@@ -85,13 +87,18 @@ class TextEncoder(nn.Module):
         return torch.cat(vectors)[order.argsort().to(ids.device)]
 
     def _encode_alike(self, ids: Tensor, lens: Tensor) -> Tensor:
-        # transformers reads the content of a two-dimensional mask, which makes a GPU wait; one of four it only applies
-        mask = valid_frames(lens, ids.size(1))[:, None, None, :]
         sizes = self.transformer.config
         per_token = 4 * sizes.hidden_size + 2 * sizes.intermediate_size + 2 * ids.size(1)
         self.flops += 2 * ids.numel() * sizes.num_hidden_layers * sizes.hidden_size * per_token
-        hidden = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
-        return masked_mean(hidden, lens)
+        return masked_mean(self.encode_tokens(ids, lens), lens)
+
+    def encode_tokens(self, ids: Tensor, lens: Tensor) -> Tensor:
+        """Map tokens (N, U) with lens (N,), on one device, to their final hidden states (N, U, output_dim)."""
+        mask = valid_frames(lens, ids.size(1))[:, None, :]
+        # transformers reads the content of a two-dimensional mask, which makes a GPU wait; one of four dimensions it
+        # only applies, or before version 5 one of three
+        mask = mask[:, None] if TAKES_FOUR_DIMENSIONS else mask.expand(-1, ids.size(1), -1)
+        return self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
 
     def forward(self, texts: list[str]) -> Tensor:
         """Map N captions to vectors (N, output_dim)."""

@@ -21,6 +21,8 @@ from icefall_alp.models.tokenizer import Tokenizer, load_tokenizer
 from icefall_alp.utils.atomic_io import atomic_folder
 from icefall_alp.utils.errors import UserError
 
+TOWER_CONFIG, TOWER_WEIGHTS = "config.yaml", "model.safetensors"
+
 
 def save_tower(folder: Path, module: nn.Module, tokenizer: Tokenizer, sizes: dict[str, Any]) -> None:
     """Write a tower's folder; one that exists is replaced when the new one is complete.
@@ -33,9 +35,9 @@ def save_tower(folder: Path, module: nn.Module, tokenizer: Tokenizer, sizes: dic
     """
     with atomic_folder(Path(folder)) as temporary:
         sizes = {"tokenizer": tokenizer.save(temporary), **sizes}
-        (temporary / "config.yaml").write_text(yaml.safe_dump(sizes, sort_keys=False), encoding="utf-8")
+        (temporary / TOWER_CONFIG).write_text(yaml.safe_dump(sizes, sort_keys=False), encoding="utf-8")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-        save_file(tensors, temporary / "model.safetensors")
+        save_file(tensors, temporary / TOWER_WEIGHTS)
 
 
 def read_tower(folder: Path) -> tuple[dict[str, Any], Tokenizer, dict[str, Tensor]]:
@@ -46,8 +48,8 @@ def read_tower(folder: Path) -> tuple[dict[str, Any], Tokenizer, dict[str, Tenso
     """
     folder = Path(folder)
     try:
-        sizes = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        weights = load_file(folder / "model.safetensors")
+        sizes = yaml.safe_load((folder / TOWER_CONFIG).read_text(encoding="utf-8"))
+        weights = load_file(folder / TOWER_WEIGHTS)
         tokenizer = load_tokenizer(folder / sizes.pop("tokenizer"))
     except (OSError, SafetensorError, yaml.YAMLError, AttributeError, KeyError) as error:
         raise UserError(f"{folder}: not a saved text tower ({error}); it is written by .save(folder)") from error

@@ -7,6 +7,7 @@ Shapes: N captions, U tokens of the longest one, `<s>` and `</s>` included.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from icefall_alp.utils.errors import UserError
 
+LOGGER = logging.getLogger(__name__)
 PIECES = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"}  # ids 0 to 3 of a SentencePiece model
 MASK_PIECE = "<mask>"
 
@@ -61,6 +63,10 @@ class Tokenizer(ABC):
         for row, padded in zip(rows, ids, strict=True):
             padded[: len(row)] = torch.tensor(row)
         return ids, lens, num_cut
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        """Number of tokens of each text, `<s>` and `</s>` included, nothing cut."""
+        return [len(row) + 2 for row in self._words_to_ids(list(texts))]
 
     def decode(self, ids: Sequence[Sequence[int]] | Tensor) -> list[str]:
         """Return one string per row of ids; everything from the first `</s>` on and all special tokens are left out."""
@@ -122,6 +128,8 @@ class HuggingFaceTokenizer(Tokenizer):
         missing = ", ".join(name for name, value in special.items() if value is None)
         if missing:
             raise UserError(f"{path}: the tokenizer has no {missing} token; take one of BERT, RoBERTa or BART")
+        if self._words_to_ids(["The Big Dog"]) == self._words_to_ids(["the big dog"]):
+            LOGGER.warning("%s: this tokenizer lower-cases what it reads; RoBERTa's and BART's do not", path)
         self.vocab_size = len(self._model)
         self.pad_id, self.bos_id, self.eos_id, self.mask_id = special.values()
 
@@ -168,6 +176,7 @@ def train_sentencepiece(texts: Iterable[str], path: Path, vocab_size: int) -> No
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts), model_writer=file, model_type="bpe", vocab_size=vocab_size,
             hard_vocab_limit=False, character_coverage=1.0, user_defined_symbols=[MASK_PIECE],
+            normalization_rule_name="identity",  # what people wrote, letter by letter
             num_threads=1, minloglevel=2, **special,
         )  # fmt: skip
 

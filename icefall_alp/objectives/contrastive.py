@@ -9,9 +9,12 @@ similarities only some rows are held at a time; a large batch computes them once
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -19,10 +22,13 @@ from torch.utils.checkpoint import checkpoint
 from icefall_alp.models.pooling import MeanPooling
 from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.objectives.base import CoupledObjective, LossOutput
+from icefall_alp.utils.atomic_io import atomic_folder
 from icefall_alp.utils.distributed import gather_with_gradient, rank
+from icefall_alp.utils.errors import UserError
 
 MAX_LOGIT_SCALE = 100.0
 SIMILARITIES_HELD = 1 << 24  # at once and per direction: 64 MiB
+TEXT_ENCODER, HEADS = "text_encoder", "projections.safetensors"
 
 
 class ContrastiveObjective(CoupledObjective):
@@ -46,6 +52,40 @@ class ContrastiveObjective(CoupledObjective):
         )
         self.text_projection = nn.Linear(text_encoder.output_dim, embedding_dim)
         self.logit_scale = nn.Parameter(torch.tensor(-math.log(initial_temperature)))
+
+    def save_text_side(self, folder: Path) -> None:
+        """Write all but the audio encoder: the text encoder with its tokenizer, both projections, the temperature."""
+        with atomic_folder(folder) as temporary:
+            self.text_encoder.save(temporary / TEXT_ENCODER)
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._heads().items()}
+            save_file(tensors, temporary / HEADS)
+
+    @classmethod
+    def load_text_side(cls, folder: Path, audio_encoder: nn.Module) -> ContrastiveObjective:
+        """Read what `save_text_side` wrote.
+
+        Args:
+            folder: of a text tower.
+            audio_encoder: as wide as the one it was trained with.
+
+        Raises:
+            UserError: A file is missing or damaged, or the widths differ.
+        """
+        text_encoder = TextEncoder.load(folder / TEXT_ENCODER)
+        try:
+            heads = load_file(folder / HEADS)
+            objective = cls(audio_encoder, text_encoder, len(heads["text_projection.bias"]), 1.0)
+            if set(heads) != set(objective._heads()):
+                raise KeyError(f"it holds {', '.join(sorted(heads))}")
+            objective.load_state_dict({**objective.state_dict(), **heads})
+        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder / HEADS}: does not fit its encoder ({reason}); export the run again") from error
+        return objective
+
+    def _heads(self) -> dict[str, Tensor]:
+        towers = ("audio_encoder.", "text_encoder.")
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith(towers)}
 
     def embed(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Unit vectors of a `CaptionBatch`, those of the audio beside those of the text: (n, 2 * embedding_dim)."""

@@ -20,6 +20,7 @@ TASKS = {
     "detection": schema.DetectionConfig,
     "retrieval": schema.RetrievalConfig,
     "captioning": schema.CaptioningTaskConfig,
+    "zero_shot": schema.ZeroShotConfig,
 }
 
 
@@ -45,7 +46,12 @@ def test_supervised_overlays_train_on_the_clips_that_their_probe_has(path):
 @pytest.mark.parametrize("path", sorted(CONF.rglob("tasks/*/*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
 def test_task_configurations_load(path):
     config = load_config(TASKS[path.parent.name], [path])
-    assert config.train_cuts and config.test_cuts
+    assert config.test_cuts and bool(config.train_cuts) == (path.parent.name != "zero_shot")
+
+
+def test_the_configuration_of_the_small_decoder_loads():
+    config = load_config(schema.DenoisingConfig, [CONF / "mini/pretrain_text_decoder.yaml"])
+    assert config.optim.steps_per_epoch == config.training.num_steps > 0
 
 
 def test_the_paper_configurations_hold_the_papers_numbers():

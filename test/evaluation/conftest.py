@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,16 @@ import torch
 from lhotse import Features, MonoCut, SupervisionSegment
 
 from icefall_alp.config import TextTowerConfig, ZipformerConfig
+from icefall_alp.data.datasets import CaptionBatch
 from icefall_alp.data.shards import ShardWriter, finish_shards
-from icefall_alp.evaluation.encoders import FrozenEncoder, LogMelStatistics
+from icefall_alp.evaluation.encoders import FrozenEncoder, LogMelStatistics, PrecomputedFrames
 from icefall_alp.evaluation.results import Result, write_result
 from icefall_alp.models import AudioEncoder
+from icefall_alp.models.text_decoder import TextDecoder
+from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.models.tokenizer import train_sentencepiece
+from icefall_alp.objectives.contrastive import ContrastiveObjective
+from icefall_alp.objectives.denoising import DenoisingObjective
 
 PUBLISHED = """
 runs: {ours: Theirs, second: Theirs-init}
@@ -109,9 +115,13 @@ def write_mixed() -> Callable[[Path], None]:
     return write
 
 
+def wordings(kind: str) -> list[str]:
+    return [f"the sound of a {kind}", f"here a {kind} is heard", f"{kind} noise", f"some {kind}", f"it is a {kind}"]
+
+
 def _cut(cut_id: str, kind: str, num_frames: int, num_captions: int) -> MonoCut:
     """A cut whose one event is its middle half."""
-    texts = [f"the sound of a {kind}", f"here a {kind} is heard", f"{kind} noise", f"some {kind}", f"it is a {kind}"]
+    texts = wordings(kind)
     duration = num_frames / 100
     custom = {
         "labels": [kind],
@@ -164,14 +174,47 @@ def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def toy_decoder(toy_task: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a decoder pretrained on the toy captions."""
+    torch.manual_seed(0)
+    tower = _tower(toy_task)
+    objective = DenoisingObjective(TextEncoder.build(tower), TextDecoder.build(tower, tower.hidden_size), 0.3, 0.0)
+    texts = [text for kind in KINDS for text in wordings(kind)]
+    ids = [f"text:{i}" for i in range(len(texts))]
+    batch = CaptionBatch(torch.zeros(len(texts), 1, 1), torch.ones(len(texts), dtype=torch.int64), texts, ids)
+    optimizer = torch.optim.Adam(objective.parameters(), lr=5e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        output = objective(batch)
+        (output.total / output.count).backward()
+        optimizer.step()
+    folder = tmp_path_factory.mktemp("pretrained") / "decoder"
+    objective.text_decoder.save(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def with_text_tower(log_mel: FrozenEncoder, toy_tower: TextTowerConfig, tmp_path: Path) -> FrozenEncoder:
+    """Log-mel statistics with an untrained text tower beside them."""
+    torch.manual_seed(0)
+    objective = ContrastiveObjective(PrecomputedFrames(160), TextEncoder.build(toy_tower), 16, 0.07)
+    objective.save_text_side(tmp_path / "text_tower")
+    return replace(log_mel, text_tower=tmp_path / "text_tower")
+
+
 @pytest.fixture
 def log_mel() -> FrozenEncoder:
     return FrozenEncoder("log_mel", LogMelStatistics().eval(), "digest")
 
 
-@pytest.fixture
-def toy_tower(toy_task: dict[str, str]) -> TextTowerConfig:
+def _tower(toy_task: dict[str, str]) -> TextTowerConfig:
     return TextTowerConfig(
         tokenizer=toy_task["tokenizer"], hidden_size=32, num_layers=1, num_heads=2, feedforward_dim=64, dropout=0.0,
         max_text_tokens=24,
     )  # fmt: skip
+
+
+@pytest.fixture
+def toy_tower(toy_task: dict[str, str]) -> TextTowerConfig:
+    return _tower(toy_task)

@@ -66,3 +66,18 @@ def test_log_mel_run_needs_no_folder_and_others_do(tmp_path: Path):
     assert isinstance(load_frozen_encoder(tmp_path / "log_mel").module, LogMelStatistics)
     with pytest.raises(UserError, match="no exported encoder"):
         load_frozen_encoder(tmp_path / "contrastive_scratch")
+
+
+def test_a_text_tower_beside_the_encoder_is_found_and_counts(tmp_path: Path):
+    run = tmp_path / "contrastive_scratch"
+    torch.manual_seed(0)
+    AudioEncoder(TINY).save(run / "encoder")
+    alone = load_frozen_encoder(run)
+    assert alone.text_tower is None
+    (run / "text_tower" / "text_encoder").mkdir(parents=True)
+    (run / "text_tower" / "text_encoder" / "weights").write_bytes(b"1")
+    beside = load_frozen_encoder(run)
+    before = beside.digest_with_text
+    assert beside.text_tower == run / "text_tower" and beside.digest == alone.digest
+    (run / "text_tower" / "text_encoder" / "weights").write_bytes(b"2")
+    assert load_frozen_encoder(run).digest_with_text != before

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from icefall_alp.evaluation.published import load_published
-from icefall_alp.evaluation.report import Numbers, main_table, markdown_table, render_report, text_table
-from icefall_alp.evaluation.results import read_results
+from icefall_alp.evaluation.report import Numbers, main_table, markdown_table, over_chance, render_report, text_table
+from icefall_alp.evaluation.results import Result, read_results
 from icefall_alp.utils.errors import UserError
 
 
@@ -40,6 +40,14 @@ def test_interval_and_a_columns_own_run(published_yaml, exp_dir):
     assert "| Theirs-init | – / – | 0.500 ± 0.013 (90 of 100) / 8.000 |" in report
     assert "| ours | 0.500 ± 0.013 | 0.100 |" in report
     assert main_table(published, Numbers(results))[0] == ["ours / paper", "Sounds mAP (mean)"]
+
+
+def test_where_less_is_better_over_chance_is_turned_round(published_yaml):
+    published = load_published(published_yaml)
+    common = {"run": "ours", "protocol": "p", "task": "t", "num_scored": 1, "seed": 1, "command": "c"}
+    digests = {"encoder_digest": "e", "task_digest": "t", "chance": 8.0}
+    assert over_chance(Result(metric="mAP", value=16.0, **common, **digests), published) == 2.0
+    assert over_chance(Result(metric="loss", value=2.0, **common, **digests), published) == 4.0
 
 
 def test_main_table_holds_only_what_was_run(published_yaml, exp_dir):

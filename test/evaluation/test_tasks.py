@@ -98,3 +98,26 @@ def test_command_line(config, tmp_path, monkeypatch, capsys):
     assert exit_status.value.code == 1
     assert "num_stepz: unknown key" in capsys.readouterr().err
     assert Path(tmp_path / "exp" / "log_mel" / "results").is_dir()
+
+
+def test_a_run_without_a_text_tower_is_passed_over_and_says_why(config, log_mel, tmp_path, capsys):
+    needs_text = replace(linear_probe.PROTOCOL, name="by_name", needs_text_tower=True)
+    assert tasks.evaluate(needs_text, "toy", config, log_mel, tmp_path / "log_mel", "the command") == []
+    reason = (tmp_path / "log_mel" / "results" / "by_name" / "passed_over.txt").read_text()
+    assert reason == "log_mel was not pretrained with a text tower, which by_name needs\n"
+    assert reason in capsys.readouterr().out
+    assert read_results(tmp_path) == []
+
+
+def test_tasks_without_features_are_left_out_and_several_runs_share_the_work(config, tmp_path, monkeypatch, capfd):
+    task, absent = tmp_path / "toy.yaml", tmp_path / "absent.yaml"
+    plain = {"train_cuts": config.train_cuts, "test_cuts": config.test_cuts, "class_list": config.class_list}
+    task.write_text(yaml.safe_dump({**plain, "batch_size": 40, "num_steps": 2}), encoding="utf-8")
+    absent.write_text(yaml.safe_dump({**plain, "test_cuts": "data/fbank/nowhere"}), encoding="utf-8")
+    runs = [str(tmp_path / name / "log_mel") for name in ("one", "two")]
+    arguments = ["--exp-dir", *runs, "--task", str(task), str(absent)]
+    monkeypatch.setattr(sys, "argv", ["evaluate_linear_probe.py", *arguments, "--num-jobs", "2"])
+    tasks.main(linear_probe.PROTOCOL, "doc")
+    first, second = (read_results(tmp_path / name) for name in ("one", "two"))
+    assert [r.value for r in first] == [r.value for r in second] and {r.task for r in first} == {"toy"}
+    assert capfd.readouterr().err.count("left out: absent: no features in data/fbank/nowhere") == 1

@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from icefall_alp.data.captions import AudioHeader, LabelledAudio, jsonl_writer, make_cut
-from icefall_alp.data.fbank import store_fbank
+from icefall_alp.data.feature_storage import store_features
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.evaluation.waveforms import WaveformClips, WaveformEncoder
 from icefall_alp.models import AudioEncoder
@@ -36,7 +36,7 @@ def stored(tmp_path):
             write(cut)
     report = {"corpus": "toy", "root": str(root)}
     (data / "manifests/toy_report.json").write_text(json.dumps(report), encoding="utf-8")
-    store_fbank(manifest, data / "fbank/toy_test", {"toy": root}, 10, 1)
+    store_features(manifest, data / "fbank/toy_test", {"toy": root}, 10, 1)
     return data / "fbank/toy_test"
 
 

@@ -193,3 +193,28 @@ def test_the_default_is_the_decoder_of_bart_base():
     shapes = {name: p.shape for name, p in ours.named_parameters()}
     assert shapes == {name: p.shape for name, p in theirs.named_parameters()}
     assert sum(p.numel() for p in ours.parameters()) == 96_103_680
+
+
+def test_a_saved_decoder_serves_frames_of_another_width(decoder, captions, tmp_path):
+    decoder.save(tmp_path / "decoder")
+    config = TextTowerConfig(pretrained=str(tmp_path / "decoder"), dropout=0.3, max_text_tokens=30)
+    other = TextDecoder.build(config, encoder_dim=7)
+    assert (other.sizes.encoder_dim, other.sizes.dropout, other.sizes.max_tokens) == (7, 0.3, 30)
+    theirs, ours = decoder.state_dict(), other.state_dict()
+    assert ours["bridge.weight"].shape == (16, 7)
+    for name in set(theirs) - {"bridge.weight", "bridge.bias"}:
+        assert ours[name].equal(theirs[name]), name
+    assert isinstance(TextDecoder.build(config, encoder_dim=16).bridge, nn.Identity)
+    with pytest.raises(UserError, match="max_text_tokens 2000 is more than its 1024 positions"):
+        TextDecoder.build(TextTowerConfig(pretrained=str(tmp_path / "decoder"), max_text_tokens=2000), 7)
+
+
+def test_captions_of_one_clip_share_its_memory(decoder, captions):
+    encoder_out, lens = frames(12)
+    memory = decoder.memory(encoder_out, lens)
+    ids, _, _ = decoder.tokenize(captions * 2)
+    ids = ids.unflatten(0, (2, 5)).transpose(0, 1).flatten(0, 1)[:, :4]  # two captions for each clip, in a row
+    together, _ = decoder.step(ids, memory, None)
+    repeated = decoder.memory(encoder_out.repeat_interleave(2, 0), lens.repeat_interleave(2, 0))
+    alone, _ = decoder.step(ids, repeated, None)
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)

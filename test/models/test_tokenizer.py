@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+
 import pytest
 import sentencepiece
+import tokenizers
 import torch
+from transformers import PreTrainedTokenizerFast
 
-from icefall_alp.models.tokenizer import load_tokenizer
+from icefall_alp.models.tokenizer import load_tokenizer, train_sentencepiece
 from icefall_alp.utils.errors import UserError
 
 
@@ -88,3 +92,55 @@ def test_a_tokenizer_without_mask_is_refused(hugging_face_folder):
     folder = hugging_face_folder(bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
     with pytest.raises(UserError, match="has no mask token"):
         load_tokenizer(folder)
+
+
+def test_letters_keep_their_case_and_form(tmp_path):
+    texts = ["A Dog barks at NASA", "caf\u00e9 \ufb01ddle \u00bd \uff21"]
+    train_sentencepiece(texts * 9, tmp_path / "bpe.model", 80)
+    tokenizer = load_tokenizer(tmp_path / "bpe.model")
+    ids, _, _ = tokenizer.encode(texts, 64)
+    assert tokenizer.decode(ids) == texts
+
+
+def test_lengths_count_what_would_be_cut(path, captions):
+    tokenizer = load_tokenizer(path)
+    _, lens, _ = tokenizer.encode(captions, 64)
+    assert tokenizer.lengths(captions) == lens.tolist()
+    assert tokenizer.lengths(["a dog " * 90])[0] > 128
+
+
+SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
+
+
+@pytest.fixture
+def byte_level_folder(tmp_path):
+    """A tokenizer as RoBERTa and BART have it: bytes, two merges, and what they make."""
+    merges = [("o", "g"), ("D", "og")]
+    pieces = [*SPECIAL.values(), *sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()), "og", "Dog"]
+    model = tokenizers.Tokenizer(tokenizers.models.BPE({piece: i for i, piece in enumerate(pieces)}, merges))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=model, **SPECIAL).save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_ids_are_the_same_in_every_version_of_transformers(byte_level_folder):
+    tokenizer = load_tokenizer(byte_level_folder)
+    assert (tokenizer.bos_id, tokenizer.pad_id, tokenizer.eos_id, tokenizer.mask_id) == (0, 1, 2, 4)
+    ids, _, _ = tokenizer.encode(["Dog dog D", "\u00e9"], 16)
+    # the printable bytes from "!" on have the ids from 5 on; a space is the byte written as \u0120
+    space = 5 + sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()).index("\u0120")
+    letter = {c: 5 + ord(c) - ord("!") for c in "Dd"}
+    assert ids[0].tolist() == [0, 262, space, letter["d"], 261, space, letter["D"], 2]
+    assert ids[1, :4].tolist() == [0, 5 + 94 + 0xC3 - 0xA1 - 1, 5 + 94 + 0xA9 - 0xA1, 2]
+    assert tokenizer.decode(ids) == ["Dog dog D", "\u00e9"]
+
+
+def test_a_tokenizer_that_lower_cases_says_so(byte_level_folder, caplog):
+    load_tokenizer(byte_level_folder)
+    assert not caplog.records
+    path = byte_level_folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "normalizer": {"type": "Lowercase"}}), encoding="utf-8")
+    load_tokenizer(byte_level_folder)
+    assert "lower-cases what it reads" in caplog.text

@@ -17,6 +17,7 @@ from icefall_alp.config import TextTowerConfig
 from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.objectives.contrastive import ContrastiveObjective, cross_entropy_by_rows
 from icefall_alp.utils import distributed
+from icefall_alp.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("same_random_numbers")
 
@@ -203,3 +204,38 @@ if __name__ == "__main__":
     ranks = distributed.setup()
     print(json.dumps(one_step(ranks.world_size)))
     distributed.cleanup()
+
+
+@pytest.fixture
+def towers(tokenizer_path):
+    config = TextTowerConfig(
+        tokenizer=str(tokenizer_path), hidden_size=16, num_layers=1, num_heads=2, feedforward_dim=32, max_text_tokens=20
+    )
+    return ContrastiveObjective(Averages(), TextEncoder.build(config), embedding_dim=6, initial_temperature=0.3).eval()
+
+
+def test_a_saved_text_side_matches_the_same_audio(towers, caption_batch, tmp_path):
+    towers.save_text_side(tmp_path / "tower")
+    again = ContrastiveObjective.load_text_side(tmp_path / "tower", towers.audio_encoder).eval()
+    assert again.embed_text(caption_batch.captions).equal(towers.embed_text(caption_batch.captions))
+    audio = caption_batch.features, caption_batch.feature_lens
+    assert again.embed_audio(*audio).equal(towers.embed_audio(*audio)) and again.logit_scale == towers.logit_scale
+
+
+def test_a_text_side_for_another_encoder_or_in_pieces_is_refused(towers, tmp_path):
+    towers.save_text_side(tmp_path / "tower")
+    with pytest.raises(UserError, match=r"projections.safetensors: does not fit its encoder"):
+        ContrastiveObjective.load_text_side(tmp_path / "tower", Wider(9))
+    (tmp_path / "tower" / "projections.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"projections.safetensors: does not fit its encoder"):
+        ContrastiveObjective.load_text_side(tmp_path / "tower", towers.audio_encoder)
+    with pytest.raises(UserError, match="not a saved text tower"):
+        ContrastiveObjective.load_text_side(tmp_path / "absent", towers.audio_encoder)
+
+
+class Wider(nn.Module):
+    """An encoder of another width."""
+
+    def __init__(self, output_dim):
+        super().__init__()
+        self.output_dim = output_dim

@@ -21,6 +21,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 RUNS = ("log_mel", "untrained", "tagging", "contrastive_scratch", "captioning_scratch", "contrastive_tagging")
 PROTOCOLS = {"linear_probe", "detection", "retrieval", "captioning"}
+WITH_TEXT = {"untuned_retrieval", "zero_shot"}  # for runs that were pretrained with a text tower
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,6 @@ class Recipe:
         shutil.copytree(self.folder / "conf/mini", tiny)
         for path in tiny.rglob("*.yaml"):
             text = re.sub(r"(num_steps: )\d+", r"\g<1>12", path.read_text())
-            text = re.sub(r"(language_model_steps: )\d+", r"\g<1>4", text)
             text = re.sub(r"((?:save|valid)_every: )\d+", r"\g<1>6", text)
             text = re.sub(r"((?:log|average)_every: )\d+", r"\g<1>3", text)
             path.write_text(re.sub(r"(max_duration: )\d+", r"\g<1>60", text))
@@ -89,7 +89,7 @@ def test_every_run_has_every_number_in_the_table(finished):
     table = (finished.folder / "exp/RESULTS.md").read_text()
     for run in RUNS:
         results = [json.loads(p.read_text()) for p in (finished.folder / "exp" / run / "results").rglob("*.json")]
-        assert {r["protocol"] for r in results} == PROTOCOLS, run
+        assert {r["protocol"] for r in results} == PROTOCOLS | (WITH_TEXT if "contrastive" in run else set()), run
         assert all(r["num_scored"] > 0 and "chance" in r and r["command"] for r in results)
     for word in ("Contrastive-scratch", "Captioning-scratch", "Contrastive-init", "Zipformer-AEC", "FSD50k", "R@1"):
         assert word in table

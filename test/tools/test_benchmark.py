@@ -16,8 +16,8 @@ import torch
 from faults.workbench import ENCODER
 
 import benchmark
+from benchmarks import generate, timing
 from benchmarks import optimizer as optimizer_benchmark
-from benchmarks import timing
 from icefall_alp.config import ZipformerConfig
 from icefall_alp.models.kernels import chains
 from icefall_alp.training.scaled_adam import ScaledAdam
@@ -131,3 +131,27 @@ def test_the_loop_computes_what_scaled_adam_does():
         reference()
     for p, q in zip(here, there, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+def test_generate_writes_the_same_tokens_with_and_without_the_cache():
+    sizes = ["--tokens", 12, "--clips", 3, "--beam-size", 3, "--frames", 5, "--width", 64, "--layers", 2]
+    done = call("generate", *sizes, "--rounds", 5)
+    assert done.returncode == 0, done.stderr
+    assert "3 clips, 3 beams, 12 tokens; the same tokens: True" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("cache  ")]
+    assert "x no cache (" in line
+
+
+def test_a_cache_that_forgets_is_noticed():
+    decoder = generate.random_decoder(32, 1, generate.VOCABULARY)
+    step = decoder.step
+
+    def forget(tokens, memory, past):
+        states, present = step(tokens, memory, past)
+        return states, [(keys[:, :, -1:], values[:, :, -1:]) for keys, values in present]
+
+    decoder.step = forget
+    search = torch.randn(2, 4, 32), torch.tensor([4, 2]), 2, 8
+    forgetful = generate.generate(decoder, *search)
+    decoder.step = step
+    assert forgetful != generate.generate(generate.WithoutCache(decoder), *search)

@@ -20,13 +20,14 @@ supervised=      # also train and probe encoders of these corpora alone ("nsynth
 corpora=         # only these corpora in stage 0 ("a b"); absent ones are then an error
 features=stored  # stored (fbank on disk) or on_the_fly (FLAC on disk, fbank on the device that trains)
 num_processes=1  # training processes, one per GPU
-num_jobs=2       # CPU jobs of stages 0 and 2
+num_jobs=2       # processes of stages 0, 2, 6 and 7
 parallel_runs=   # pretraining runs at a time, sharing the machine; without a number 2 for conf/mini, else 1
 dry_run=false    # true prints the commands without running them
 . ./path.sh
 . parse_options.sh
 . stages.sh
 . local/runs.sh
+
 
 stage_0() { # Prepare one cutset per corpus, benchmarks too
   # shellcheck source=conf/mini/corpora.sh
@@ -36,19 +37,19 @@ stage_0() { # Prepare one cutset per corpus, benchmarks too
     --num-jobs "$num_jobs" --cmd "$cpu_cmd" --scan-parts "$scan_parts"
 }
 
-stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; choose subsets
+stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; choose subsets and splits
   once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" "$conf/evaluated_names" -- \
     local/merge_captionstew.py --corpora "$conf/corpora.yaml"
   once subsets data/captionstew/subsets.json data/captionstew/captionstew_train_cuts.jsonl.gz "$conf/subsets.yaml" -- \
     local/make_subsets.py --subsets "$conf/subsets.yaml"
+  once splits data/splits data/manifests "$conf/splits.yaml" -- local/draw_splits.py --splits "$conf/splits.yaml"
 }
 
 stage_2() { # Compute fbank of every set that a configuration names
   local sets name cuts found=()
   sets=$(grep -rhoE 'data/fbank/[a-z0-9_]+' "$conf"/*.yaml "$conf"/tasks | sort -u)
   for name in $sets; do
-    name=${name##*/}
-    cuts=(data/*/"${name}_cuts.jsonl.gz")
+    cuts=(data/*/"${name##*/}_cuts.jsonl.gz")
     if [ "$dry_run" = false ] && [ ! -f "${cuts[0]}" ]; then
       echo "left out: $name has no cuts; its corpus was not prepared"
       continue
@@ -59,10 +60,12 @@ stage_2() { # Compute fbank of every set that a configuration names
     local/compute_fbank.py --cuts "${found[@]}" --output-dir data/fbank --num-jobs "$num_jobs" --features "$features"
 }
 
-stage_3() { # Check and describe the cuts, train the tokenizer
+stage_3() { # Check and describe the cuts, train the tokenizer and, where none is public, a text decoder
   once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
     local/describe_cuts.py --paper conf/paper.yaml
   once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
+  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || once text_decoder data/pretrained/text_decoder data/tokenizer \
+    "$conf/pretrain_text_decoder.yaml" -- local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
 }
 
 stage_4() { # Train the supervised tagger that -init runs start from
@@ -88,9 +91,8 @@ stage_6() { # Evaluate the frozen encoders: linear probes and detection
   evaluate detection
 }
 
-stage_7() { # Evaluate the frozen encoders: retrieval and captioning
-  evaluate retrieval
-  evaluate captioning
+stage_7() { # Evaluate the frozen encoders: retrieval, captioning, classes by their names
+  for protocol in retrieval captioning zero_shot; do evaluate "$protocol"; done
 }
 
 stage_8() { # Evaluate the frozen encoders: question answering (not in this recipe yet)

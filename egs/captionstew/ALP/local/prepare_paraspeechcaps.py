@@ -11,6 +11,7 @@ Layout:   <corpus-dir>/[data/]{train_base,train_scaled,dev,holdout}*.parquet (ne
 Expected: train_base 116,516 + train_scaled 924,651 (train), dev 11,967 (valid), holdout 14,756 (test).
 Ids:      vox:<speaker>/<YouTube id>/<utterance> (without _voicefixer), expresso:<stem>, ears:<speaker>/<stem>,
           emilia:<stem>. The VoxCeleb files are denoised copies: the same key as VoxCeleb, another waveform.
+Lists:    paraspeechcaps_base.txt has the ids of train_base, which people wrote: the paper's training set of tasks.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, jsonl_rows, text_field
 from icefall_alp.data.manifests import preparation_parser, write_manifests
+from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError, clean_exit
 
 SPLIT_OF_LIST = {"train_base": "train", "train_scaled": "train", "dev": "valid", "holdout": "test"}
@@ -66,8 +68,8 @@ def captions_of_row(row: dict[str, Any]) -> list[str]:
     return texts
 
 
-def paraspeechcaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
-    """Yield each clip once for each of its captions."""
+def paraspeechcaps(root: Path, skipped: SkipList, base: set[str]) -> Iterator[CaptionedAudio]:
+    """Yield each clip once for each of its captions; put the ids of train_base into `base`."""
     lists = {name: find_lists(root, name) for name in SPLIT_OF_LIST}
     if not any(lists.values()):
         raise UserError(f"{root}: none of {', '.join(lists)} as .jsonl or .parquet; see the layout in --help")
@@ -81,6 +83,8 @@ def paraspeechcaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
                 if source not in KEY_OF_SOURCE:
                     raise ValueError(f"source {source!r} is none of {', '.join(KEY_OF_SOURCE)}")
                 key, split = KEY_OF_SOURCE[source](relative), SPLIT_OF_LIST[name]
+                if name == "train_base":
+                    base.add(key)
                 with skipped.bad_row(where, key=key, split=split):
                     for text in captions_of_row(row):
                         with skipped.bad_row(where, key=key, split=split):
@@ -91,8 +95,9 @@ def paraspeechcaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("paraspeechcaps", paraspeechcaps(args.corpus_dir, skipped), skipped, args)
+    skipped, base = SkipList(), set()
+    write_manifests("paraspeechcaps", paraspeechcaps(args.corpus_dir, skipped, base), skipped, args)
+    atomic_write_text(args.manifests_dir / "paraspeechcaps_base.txt", "".join(f"{key}\n" for key in sorted(base)))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@
 
   evaluate_captioning.py --exp-dir exp/contrastive_scratch --task conf/mini/tasks/captioning/audiocaps.yaml
 
-Several runs and several tasks may be named at once. One JSON file per number goes to `<exp-dir>/results/captioning`;
-numbers that exist for the same encoder and task are left alone. `exp/log_mel` is the baseline without an encoder.
+Several runs and several tasks may be named at once. One JSON file per number goes to `<exp-dir>/results/captioning`,
+and what was written, for reading, to recogs- and errs- files beside them; numbers that exist for the same encoder and
+task are left alone. `exp/log_mel` is the baseline without an encoder.
 """
 
 from __future__ import annotations

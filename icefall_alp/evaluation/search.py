@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Use of trained towers on anybody's recordings: an index of embeddings to search by text, and captions.
+
+A file that cannot be used costs one line and nothing else. The index is a folder: embeddings, one row per window of a
+file, and what they belong to. A file that has not changed since, embedded by the same encoder, is not embedded again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+
+from icefall_alp.data.fbank import SAMPLING_RATE, Fbank
+from icefall_alp.data.recordings import Window, clock, read_windows
+from icefall_alp.models import AudioEncoder
+from icefall_alp.objectives.contrastive import ContrastiveObjective
+from icefall_alp.utils import distributed
+from icefall_alp.utils.atomic_io import atomic_folder
+from icefall_alp.utils.digests import sha256_file, sha256_text
+from icefall_alp.utils.errors import UserError
+
+BATCH_SECONDS = 240.0  # audio through the encoder at a time
+VECTORS, ENTRIES = "embeddings.safetensors", "entries.json"
+
+
+def run_folder(folder: Path, beside: str) -> Path:
+    """The run that `folder` means: exp/<run>, or its encoder.
+
+    Args:
+        folder: as a person named it.
+        beside: what must lie beside the encoder.
+
+    Raises:
+        UserError: It does not.
+    """
+    run = folder.parent if (folder / "model.safetensors").is_file() else folder
+    for name in ("encoder", beside):
+        if not (run / name).is_dir():
+            raise UserError(f"{run}: no {name}/ in it; name a run whose towers were exported (export_encoder.py)")
+    return run
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of an index."""
+
+    file: str
+    start: float  # seconds
+    end: float
+    stamp: str  # changes when the file does
+
+
+class Embedder:
+    """Windows of audio, and texts, to unit vectors.
+
+    Args:
+        run: folder with `encoder` and `text_tower`.
+    """
+
+    def __init__(self, run: Path) -> None:
+        encoder = AudioEncoder.load(run / "encoder", mask_padding=True)
+        self.objective = ContrastiveObjective.load_text_side(run / "text_tower", encoder)
+        self.objective.to(distributed.device()).eval()
+        files = sorted(path for name in ("encoder", "text_tower") for path in (run / name).rglob("*") if path.is_file())
+        self.digest = sha256_text("\n".join(map(sha256_file, files)))
+        self.fbank = Fbank().to(distributed.device())
+
+    @torch.no_grad()
+    def embed(self, windows: list[Window]) -> Tensor:
+        """Vectors (n, E) of n windows, on the CPU; a window's vector does not depend on the others."""
+        features, lens = batch_features(self.fbank, windows)
+        return self.objective.embed_audio(features, lens).float().cpu()
+
+    @torch.no_grad()
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """Vectors (n, E) of n texts, on the CPU."""
+        return self.objective.embed_text(texts).float().cpu()
+
+
+def batch_features(fbank: Fbank, windows: list[Window]) -> tuple[Tensor, Tensor]:
+    """Log-Mel features (n, T, 80) of windows and their lengths (n,), on this process's device."""
+    waveforms = [window.waveform for window in windows]
+    lens = torch.tensor([len(waveform) for waveform in waveforms])
+    return fbank(pad_sequence(waveforms, batch_first=True).to(distributed.device()), lens.to(distributed.device()))
+
+
+def usable_windows(files: Iterable[Path], seconds: float) -> Iterator[list[Window]]:
+    """Yield the windows of one usable file after the other; say in one line what is wrong with each other file.
+
+    A long file comes in several lists; if it fails later, what was yielded of it stands.
+    """
+    for path in files:
+        pending: list[Window] = []
+        count = 0
+        try:
+            for window in read_windows(path, seconds):
+                pending.append(window)
+                count += 1
+                if len(pending) * seconds >= BATCH_SECONDS:
+                    yield pending
+                    pending = []
+            if count * seconds > BATCH_SECONDS:
+                say(f"note: {path}: long, {count} windows of {seconds:g} s")
+        except ValueError as cause:
+            rest = f" after {clock(count * seconds)}" if count else ""
+            say(f"skipped{rest}: {path}: {cause}")
+        if pending:
+            yield pending
+
+
+def batches(windows: Iterable[list[Window]], seconds: float) -> Iterator[list[Window]]:
+    """Gather the windows of several files into batches of up to `seconds` of audio, padding included."""
+    batch: list[Window] = []
+    for window in (window for own in windows for window in own):
+        longest = max(len(other.waveform) for other in [*batch, window])
+        if batch and longest * (len(batch) + 1) > seconds * SAMPLING_RATE:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def say(line: str) -> None:
+    """One line to the person, beside a progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
+@dataclass
+class Index:
+    """Embeddings of windows of files: rows of `vectors` (M, E) belong to `entries`."""
+
+    entries: list[Entry]
+    vectors: Tensor
+
+    def search(self, query: Tensor, top: int) -> list[tuple[float, Entry]]:
+        """The `top` entries most like a vector (E,), best first, with their cosine similarity."""
+        scores, rows = (self.vectors @ query).topk(min(top, len(self.entries)))
+        return [(float(score), self.entries[int(row)]) for score, row in zip(scores, rows, strict=True)]
+
+    @classmethod
+    def build(cls, folder: Path, files: list[Path], embedder: Embedder, seconds: float) -> Index:
+        """Bring the index in `folder` up to date with `files`, and write it.
+
+        Args:
+            folder: of the index; it is made when missing.
+            files: what is to be in it.
+            embedder: makes the vectors.
+            seconds: length of a window.
+
+        Raises:
+            UserError: No file is usable, or the folder cannot be written.
+        """
+        settings = {"towers": embedder.digest, "window": seconds}
+        old = _read(folder, settings)
+        stamps = {path: stamp for path in files if (stamp := _stamp(path))}
+        present = {(str(path), stamp) for path, stamp in stamps.items()}
+        rows = [i for i, entry in enumerate(old.entries) if (entry.file, entry.stamp) in present]
+        kept = {old.entries[i].file for i in rows}
+        entries, vectors = [old.entries[i] for i in rows], [old.vectors[rows]] if rows else []
+        new = [path for path in files if str(path) not in kept]
+        with tqdm(total=len(new), desc="embed", unit=" files", disable=None) as progress:
+            for batch in batches(usable_windows(_counted(new, progress), seconds), BATCH_SECONDS):
+                vectors.append(embedder.embed(batch))
+                entries += [Entry(str(w.path), w.start, w.end, stamps.get(w.path, "")) for w in batch]
+        if not entries:
+            raise UserError(f"none of the {len(files)} files can be searched; each is named above with its cause")
+        index = cls(entries, torch.cat(vectors))
+        with atomic_folder(folder) as temporary:
+            save_file({"embeddings": index.vectors}, temporary / VECTORS)
+            content = {**settings, "entries": [asdict(entry) for entry in entries]}
+            (temporary / ENTRIES).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        say(f"{folder}: {len({e.file for e in entries})} files, {len(entries)} windows; {len(new)} files read now")
+        return index
+
+
+def _read(folder: Path, settings: dict[str, object]) -> Index:
+    """The index that is there, or an empty one: where it was made otherwise, or is damaged, it is made again."""
+    empty = Index([], torch.empty(0, 0))
+    try:
+        content = json.loads((folder / ENTRIES).read_text(encoding="utf-8"))
+        vectors = load_file(folder / VECTORS)["embeddings"]
+        entries = [Entry(**entry) for entry in content.pop("entries")]
+    except FileNotFoundError:
+        return empty
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+        say(f"note: {folder}: damaged index ({error}); everything is embedded again")
+        return empty
+    return Index(entries, vectors) if content == settings and len(entries) == len(vectors) else empty
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _counted(files: list[Path], progress: tqdm) -> Iterator[Path]:
+    for path in files:
+        yield path
+        progress.update()

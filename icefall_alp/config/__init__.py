@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration: dataclasses are the schema, YAML files the experiment, `--set` tonight's change."""
 
+from icefall_alp.config.question_answering import (
+    AdaptorConfig,
+    JudgeConfig,
+    LanguageModelConfig,
+    QuestionAnsweringConfig,
+    QuestionPart,
+)
 from icefall_alp.config.schema import (
     CaptioningConfig,
     CaptioningTaskConfig,
@@ -22,15 +29,20 @@ from icefall_alp.config.schema import (
 from icefall_alp.config.zipformer import ZipformerConfig
 
 __all__ = [
+    "AdaptorConfig",
     "CaptioningConfig",
     "CaptioningTaskConfig",
     "ContrastiveConfig",
     "DataConfig",
     "DetectionConfig",
     "EvaluationConfig",
+    "JudgeConfig",
+    "LanguageModelConfig",
     "LinearProbeConfig",
     "OptimConfig",
     "ProbeConfig",
+    "QuestionAnsweringConfig",
+    "QuestionPart",
     "RetrievalConfig",
     "SpecAugmentConfig",
     "TaggingConfig",

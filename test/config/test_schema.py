@@ -7,6 +7,7 @@ import pytest
 
 from icefall_alp import config as schema
 from icefall_alp.config.loader import load_config, read_yaml
+from icefall_alp.evaluation.tasks import shared_by
 from icefall_alp.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "egs/captionstew/ALP/conf"
@@ -20,6 +21,7 @@ TASKS = {
     "detection": schema.DetectionConfig,
     "retrieval": schema.RetrievalConfig,
     "captioning": schema.CaptioningTaskConfig,
+    "question_answering": schema.QuestionAnsweringConfig,
 }
 
 
@@ -44,8 +46,8 @@ def test_supervised_overlays_train_on_the_clips_that_their_probe_has(path):
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("tasks/*/*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
 def test_task_configurations_load(path):
-    config = load_config(TASKS[path.parent.name], [path])
-    assert config.train_cuts and config.test_cuts
+    config = load_config(TASKS[path.parent.name], [*shared_by(path), path])
+    assert (config.train_cuts or config.train_sets) and config.test_cuts
 
 
 def test_the_paper_configurations_hold_the_papers_numbers():

@@ -77,6 +77,6 @@ evaluate() {
   once untrained_encoder exp/untrained/encoder "$conf/encoder.yaml" -- \
     init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
   once "$protocol${objective:+_$objective}${init:+_$init}${subset:+_$subset}" "${folders[-1]}/results/$protocol" \
-    "$conf/tasks/$protocol" "${folders[@]/%//encoder}" data/fbank data/tokenizer -- \
+    "$conf/tasks/$protocol"* "${folders[@]/%//encoder}" data/fbank data/tokenizer -- \
     launch.sh 1 "zipformer/evaluate_$protocol.py" --exp-dir "${folders[@]}" --task "$conf/tasks/$protocol"/*.yaml
 }

@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Configuration: dataclasses are the schema, YAML files the experiment, `--set` tonight's change."""
 
+from icefall_alp.config.question_answering import (
+    AdaptorConfig,
+    JudgeConfig,
+    LanguageModelConfig,
+    QuestionAnsweringConfig,
+    QuestionPart,
+)
 from icefall_alp.config.schema import (
     CaptioningConfig,
     CaptioningTaskConfig,
@@ -24,6 +31,7 @@ from icefall_alp.config.schema import (
 from icefall_alp.config.zipformer import ZipformerConfig
 
 __all__ = [
+    "AdaptorConfig",
     "CaptioningConfig",
     "CaptioningTaskConfig",
     "ContrastiveConfig",
@@ -31,9 +39,13 @@ __all__ = [
     "DenoisingConfig",
     "DetectionConfig",
     "EvaluationConfig",
+    "JudgeConfig",
+    "LanguageModelConfig",
     "LinearProbeConfig",
     "OptimConfig",
     "ProbeConfig",
+    "QuestionAnsweringConfig",
+    "QuestionPart",
     "RetrievalConfig",
     "SpecAugmentConfig",
     "TaggingConfig",

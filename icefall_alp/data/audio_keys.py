@@ -16,6 +16,7 @@ A key is `<namespace>:<source id>`, followed by what tells two clips of one sour
 | MELD | `meld:<split>/dia<number>_utt<number>` | one utterance |
 | NSynth, MUSAN | `nsynth:<note>`, `musan:<stem>` | one file |
 | MagnaTagATune, MusicQA | `mtat:<clip number>`, `musicqa:<stem>` | one clip |
+| AIR-Bench | `airbench:<part>/<path>` | one file |
 
 YouTube ids hold `-` and `_` anywhere, also first, so they are cut out by position and never by splitting.
 Functions here raise ValueError, naming the id, where it cannot be one of its namespace. `SCHEMES` has the readers by
@@ -270,6 +271,11 @@ def meld(split: str, path: str) -> str:
     if not _MELD.fullmatch(_stem(path)):
         raise ValueError(f"{path!r} is no MELD name (dia9_utt9.wav)")
     return f"meld:{_word(split)}/{_stem(path)}"
+
+
+def airbench(part: str, path: str) -> str:
+    """Key of an AIR-Bench clip: part of the benchmark and path below its folder."""
+    return f"airbench:{_word(part)}/{_word(path)}"
 
 
 def nsynth(note: str) -> str:

@@ -2,10 +2,10 @@
 """The shape of a captioned cut, stated once: build it, write it, read it, check it.
 
 One cut is one piece of audio: a Lhotse MonoCut (channel 0) whose id is the audio key and whose one supervision
-carries `captions` (`[{text, source corpus}]`), `labels` (names) or `questions` (`[{text, answers, source corpus}]`),
-and `domain` (sound, music or speech). Where it is known when each label sounds, `events` (`[{label, onset, offset}]`,
-seconds from the start of the cut) say so beside `labels`. The cut's `corpus` names the folder that the recording's
-path is relative to.
+carries `captions` (`[{text, source corpus}]`), `labels` (names), `questions` (`[{text, answers, source corpus}]` and
+what else a `Question` has) or `attributes` (of the speaker), and `domain` (sound, music or speech). Where it is known
+when each label sounds, `events` (`[{label, onset, offset}]`, seconds from the start of the cut) say so beside `labels`.
+The cut's `corpus` names the folder that the recording's path is relative to.
 Manifests are gzipped JSON lines sorted by id, written under a temporary name and renamed, byte-identical whenever their
 content is.
 """
@@ -18,7 +18,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -29,6 +29,7 @@ from icefall_alp.utils.errors import UserError
 
 DOMAINS = ("sound", "music", "speech")
 MAX_CAPTION_CHARACTERS = 10_000  # some ten times the longest that the sources have
+MOST_CHOICES = 4
 CutDict = dict[str, Any]
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -45,6 +46,7 @@ class AudioItem:
         split: train, valid or test.
         start: seconds into the file at which the clip begins.
         duration: seconds of the clip; None for the rest of the file.
+        attributes: what is known about the speaker, by name: emotion, gender, age.
     """
 
     key: str
@@ -52,6 +54,7 @@ class AudioItem:
     split: str
     start: float = field(default=0.0, kw_only=True)
     duration: float | None = field(default=None, kw_only=True)
+    attributes: dict[str, str] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse what no row may say."""
@@ -109,10 +112,23 @@ class EventAudio(AudioItem):
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a clip, with every answer that was given to it: several people may have answered."""
+    """A question about a clip, with every answer that was given to it: several people may have answered.
+
+    Attributes:
+        text: the question alone.
+        answers: of people or the publishers; with `choices`, one of these.
+        choices: what may be chosen from, in the order in which it is offered; empty where the answer is free.
+        task: part of the benchmark that the question belongs to.
+        id: the publishers' own.
+        reference: a description of the clip for whoever judges a free answer.
+    """
 
     text: str
     answers: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    task: str = ""
+    id: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,11 +167,33 @@ def group_questions(pairs: Iterable[tuple[str, str]]) -> tuple[Question, ...]:
     return tuple(Question(question, tuple(given)) for question, given in answers.items())
 
 
+def question_dict(question: Question, source: str) -> dict[str, Any]:
+    """A question as a cut carries it; what is empty is left out."""
+    custom: dict[str, Any] = {"text": question.text, "answers": list(question.answers), "source": source}
+    optional = {"choices": list(question.choices), "task": question.task, "id": question.id}
+    optional["reference"] = question.reference
+    return custom | {name: value for name, value in optional.items() if value}
+
+
+def check_choices(where: str, choices: Sequence[str], answer: str) -> None:
+    """Refuse a multiple-choice question that cannot be asked or scored.
+
+    Raises:
+        ValueError: not two to four choices, one that is empty or there twice, or an answer that is none of them.
+    """
+    if not 2 <= len(choices) <= MOST_CHOICES:
+        raise ValueError(f"{where}: {len(choices)} choices instead of two to four")
+    if any(not choice.strip() for choice in choices) or len(set(choices)) < len(choices):
+        raise ValueError(f"{where}: a choice is empty or there twice: {', '.join(map(repr, choices))}")
+    if answer not in choices:
+        raise ValueError(f"{where}: the answer {answer!r} is none of the choices {', '.join(map(repr, choices))}")
+
+
 def make_cut(item: AudioItem, header: AudioHeader, corpus: str, domain: str) -> CutDict:
     """The captioned cut of a file or of a stretch of it, in Lhotse's own serialisation."""
     if item.path is None:
         raise ValueError(f"{item.key}: a cut needs an audio file")
-    custom: dict[str, Any] = {"domain": domain}
+    custom: dict[str, Any] = {"domain": domain, **({"attributes": item.attributes} if item.attributes else {})}
     if isinstance(item, CaptionedAudio):
         custom["captions"] = [{"text": text, "source": corpus} for text in item.captions]
     elif isinstance(item, LabelledAudio):
@@ -164,7 +202,7 @@ def make_cut(item: AudioItem, header: AudioHeader, corpus: str, domain: str) -> 
         custom["labels"] = list(dict.fromkeys(event.label for event in item.events))
         custom["events"] = [asdict(event) for event in item.events]
     elif isinstance(item, QuestionedAudio):
-        custom["questions"] = [{"text": q.text, "answers": list(q.answers), "source": corpus} for q in item.questions]
+        custom["questions"] = [question_dict(question, corpus) for question in item.questions]
     duration = item.seconds_in(header)
     channels = list(range(header.num_channels))
     # What MonoCut.to_dict() gives, without the objects: there are ten million.
@@ -208,8 +246,8 @@ def check_cut(cut: CutDict) -> str:
         return f"domain {custom.get('domain')!r} is none of {', '.join(DOMAINS)}"
     captions = custom.get("captions", [])
     questions = custom.get("questions", [])
-    if not captions and not custom.get("labels") and not questions:
-        return "neither captions nor labels nor questions"
+    if not captions and not custom.get("labels") and not questions and not custom.get("attributes"):
+        return "neither captions nor labels nor questions nor attributes"
     if not all(caption.get("text", "").strip() and caption.get("source") for caption in captions):
         return "a caption without text or source"
     if not all(question.get("text", "").strip() and question.get("answers") for question in questions):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stored cuts to batches: features with captions, or with multi-hot labels; strings, never tokens.
+"""Stored cuts to batches: features with captions, questions or multi-hot labels; strings, never tokens.
 
 An item of a dataset is a whole batch, asked for by (epoch, positions). What is random in it, the caption drawn and
 the augmentation, is seeded by (seed, epoch, cut id): it depends neither on the process nor on the batch mates.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,6 +122,25 @@ class LabelBatch(_Batch):
 
     targets: Tensor
     cut_ids: list[str]
+
+
+@dataclass
+class QuestionBatch(_Batch):
+    """Clips with one question each.
+
+    Attributes:
+        features: (N, T, C) float32: frames of a frozen encoder, padded with zeros.
+        feature_lens: (N,) int64 frames.
+        questions: N strings, as they are asked.
+        answers: N strings.
+        cut_ids: N strings.
+        descriptions: N strings that stand in for the audio, where a language model learns from text alone.
+    """
+
+    questions: list[str]
+    answers: list[str]
+    cut_ids: list[str]
+    descriptions: list[str] = field(default_factory=list)
 
 
 class _StoredDataset(Dataset):

@@ -35,6 +35,7 @@ class Result:
     task_digest: str
     pooling: str = ""  # linear_probe only
     chance: float | None = None  # None where chance has no meaning (a loss)
+    without_audio: float | None = None  # question answering: the same number of the language model without audio
     num_expected: int | None = None  # items of the official split; None where there is none
     encoder_step: int | None = None  # training steps behind the encoder
     commit: str = ""  # of the code that scored it

@@ -29,7 +29,7 @@ from icefall_alp.evaluation.results import Result, is_done, read_result, result_
 from icefall_alp.utils import distributed
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.commit import git_commit
-from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
+from icefall_alp.utils.digests import library_digest, sha256_file_once, sha256_text
 from icefall_alp.utils.errors import UserError, clean_exit
 from icefall_alp.utils.seeds import seed_everything
 
@@ -46,6 +46,8 @@ class Score:
     half_interval: float | None = None
     seed_values: list[float] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    without_audio: float | None = None
+    num_expected: int | None = None  # where it is not the task's
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
     options = parser.parse_args()
     distributed.setup()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    configs = {path.stem: load_config(protocol.config_class, [path], options.set) for path in options.task}
+    configs = {
+        path.stem: load_config(protocol.config_class, [*shared_by(path), path], options.set) for path in options.task
+    }
     present = {task: config for task, config in configs.items() if is_prepared(task, config)}
     if not present:
         raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
@@ -111,6 +115,12 @@ def _evaluate_run(
             evaluate(protocol, task, config, encoder, exp_dir, command)
 
 
+def shared_by(task: Path) -> list[Path]:
+    """What all tasks of a folder share, `<folder>.yaml` beside it, where there is such a file."""
+    shared = task.parent.with_suffix(".yaml")
+    return [shared] if shared.is_file() else []
+
+
 def is_prepared(task: str, config: EvaluationConfig) -> bool:
     """Whether the folders of the task's clips are there; a task without them is named on standard error."""
     missing = [folder for folder in _folders(config) if not folder.is_dir()]
@@ -120,7 +130,7 @@ def is_prepared(task: str, config: EvaluationConfig) -> bool:
 
 
 def _folders(config: EvaluationConfig) -> list[Path]:
-    names = (config.train_cuts, getattr(config, "valid_cuts", ""), config.test_cuts)
+    names = (*getattr(config, "train_sets", ()), config.train_cuts, getattr(config, "valid_cuts", ""), config.test_cuts)
     return [Path(name) for name in names if name]
 
 
@@ -160,10 +170,9 @@ def evaluate(
             encoder_digest=encoder_digest,
             encoder_step=encoder.step,
             task_digest=digest,
-            num_expected=expected,
             commit=git_commit(),
             seconds=round(time.monotonic() - started, 1),
-            **vars(score),
+            **{"num_expected": expected, **{name: value for name, value in vars(score).items() if value is not None}},
         )
         path = write_result(exp_dir, result)
         print(
@@ -175,9 +184,10 @@ def evaluate(
 
 
 def _beside(result: Result, exp_root: Path) -> str:
-    """The value with its interval, chance, and the log-mel baseline where that has been scored."""
+    """The value with its interval; chance, the number without audio and the log-mel baseline where there are such."""
     spread = "" if result.half_interval is None else f" ± {result.half_interval:.2g}"
     notes = [] if result.chance is None else [f"chance {result.chance:.4g}"]
+    notes += [] if result.without_audio is None else [f"without audio {result.without_audio:.4g}"]
     path = result_path(exp_root / LOG_MEL_RUN, result.protocol, result.task, result.metric, result.pooling)
     if result.run != LOG_MEL_RUN and path.is_file():
         notes.append(f"{LOG_MEL_RUN} {read_result(path).value:.4g}")
@@ -195,7 +205,7 @@ def task_digest(protocol: str, config: EvaluationConfig) -> str:
     settings = config_to_dict(config)
     parts = [json.dumps(settings, sort_keys=True)]
     parts += [set_digest(folder) for folder in _folders(config)]
-    parts += [sha256_file(path) for path in _named_files(settings)]
+    parts += [sha256_file_once(path) for path in _named_files(settings)]
     parts += [protocol, library_digest()]
     return sha256_text("\n".join(parts))
 

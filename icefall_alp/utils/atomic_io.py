@@ -7,6 +7,7 @@ moment leaves the old content or the new one, and perhaps a leftover that `remov
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -111,3 +112,16 @@ def remove_leftovers(folder: Path) -> list[str]:
         else:
             entry.unlink()
     return [entry.name for entry in leftovers]
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold a lock that belongs to `path`; another process of this machine waits here until it is released.
+
+    Args:
+        path: what only one may make at a time; the lock is the file `.<name>.lock` beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

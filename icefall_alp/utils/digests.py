@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -25,3 +26,20 @@ def library_digest() -> str:
 def sha256_text(text: str) -> str:
     """Digest of a string's UTF-8 bytes (64 hexadecimal digits)."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_file_once(path: Path) -> str:
+    """As `sha256_file`, for large files that are asked for again: read anew only when size or time have changed."""
+    status = Path(path).stat()
+    return _digest_of_state(Path(path).resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of_state(path: Path, size: int, time_ns: int) -> str:
+    return sha256_file(path)
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of a folder: names and contents of all files directly in it (64 hexadecimal digits)."""
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    return sha256_text("\n".join(f"{path.name} {sha256_file_once(path)}" for path in files))

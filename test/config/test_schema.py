@@ -7,6 +7,7 @@ import pytest
 
 from icefall_alp import config as schema
 from icefall_alp.config.loader import load_config, read_yaml
+from icefall_alp.evaluation.tasks import shared_by
 from icefall_alp.utils.errors import UserError
 
 CONF = Path(__file__).parents[2] / "egs/captionstew/ALP/conf"
@@ -21,6 +22,7 @@ TASKS = {
     "retrieval": schema.RetrievalConfig,
     "captioning": schema.CaptioningTaskConfig,
     "zero_shot": schema.ZeroShotConfig,
+    "question_answering": schema.QuestionAnsweringConfig,
 }
 
 
@@ -45,8 +47,9 @@ def test_supervised_overlays_train_on_the_clips_that_their_probe_has(path):
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("tasks/*/*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
 def test_task_configurations_load(path):
-    config = load_config(TASKS[path.parent.name], [path])
-    assert config.test_cuts and bool(config.train_cuts) == (path.parent.name != "zero_shot")
+    config = load_config(TASKS[path.parent.name], [*shared_by(path), path])
+    trains = bool(config.train_cuts or getattr(config, "train_sets", ()))
+    assert config.test_cuts and trains == (path.parent.name != "zero_shot")
 
 
 def test_the_configuration_of_the_small_decoder_loads():

@@ -10,7 +10,7 @@ import pytest
 
 from icefall_alp.evaluation.published import load_published
 from icefall_alp.evaluation.report import Numbers, main_table, markdown_table, over_chance, render_report, text_table
-from icefall_alp.evaluation.results import Result, read_results
+from icefall_alp.evaluation.results import Result, read_results, write_result
 from icefall_alp.utils.errors import UserError
 
 
@@ -54,6 +54,16 @@ def test_main_table_holds_only_what_was_run(published_yaml, exp_dir):
     header, rows = main_table(load_published(published_yaml), Numbers(read_results(exp_dir)))
     assert header == ["ours / paper", "Sounds mAP (mean)"]
     assert rows == [["Theirs", "0.500 (90 of 100) / 0.400"], ["the floor", "0.250 (90 of 100)"], ["chance", "0.100"]]
+
+
+def test_the_number_without_audio_stands_beside(published_yaml, exp_dir):
+    answered = replace(read_results(exp_dir)[-1], run="ours", protocol="linear_probe", metric="mAP", without_audio=0.25)
+    write_result(exp_dir / "ours", answered)
+    numbers = Numbers(read_results(exp_dir))
+    _, rows = main_table(load_published(published_yaml), numbers)
+    assert rows[0][1].startswith(f"{answered.value:.3f} [0.250] ")
+    report = render_report(load_published(published_yaml), numbers, exp_dir, None)
+    assert f"| mAP | ours | {answered.value:.3f} [0.250] |" in report
 
 
 def test_tables_are_aligned():

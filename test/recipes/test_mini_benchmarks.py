@@ -12,7 +12,7 @@ import soundfile
 from icefall_alp.data.captions import check_cut
 from icefall_alp.data.manifests import load_corpora
 from test.recipes.embedded import LOCAL, rows_of
-from test.recipes.preparation import Workplace, captions, labels, run
+from test.recipes.preparation import Workplace, captions, labels, run, source
 
 from mini import mixing, scenes  # isort: skip  -- test.recipes.embedded says where it lies
 from mini.events import SIDES  # isort: skip
@@ -40,6 +40,7 @@ FAULTS = {
 def prepared(corpora, tmp_path_factory):
     place = Workplace(tmp_path_factory.mktemp("prepared"))
     place.corpora = corpora
+    assert run("make_mini_airbench.py", "--corpora-dir", corpora).returncode == 0
     for corpus in load_corpora(CONF):
         options = ["--corpus-dir", corpora / corpus, "--manifests-dir", place.manifests, "--corpora", CONF]
         if corpus in OTHERS:
@@ -298,3 +299,25 @@ def test_what_is_asked_for_in_vain_could_not_be_taken_for_what_is_heard(planner)
         assert not {event.tag for event in absent} & (tags - {""})
         pairs = ask(scene, planner.events, np.random.default_rng(2))
         assert [answer for _, answer in pairs[:4]].count("yes") >= 1
+
+
+def test_airbenchs_questions_are_about_held_out_clips_and_true(prepared):
+    stems = {
+        corpus: {source(cut).rpartition("/")[2] for cut in prepared.cuts(f"{corpus}_train").values()}
+        for corpus in ("cremad", "clothoaqa", "musicqa")
+    }
+    emotions = {key.split(":")[1]: labels(cut)[0] for key, cut in prepared.cuts("cremad_test").items()}
+    tasks = Counter()
+    for cut in prepared.cuts("airbench_test").values():
+        name = source(cut).rpartition("/")[2]
+        assert not any(name in train for train in stems.values())
+        for question in cut["supervisions"][0]["custom"]["questions"]:
+            tasks[question["task"]] += 1
+            if question["task"] == "Speaker_Emotion_Recontion/iemocap":
+                assert question["answers"][0][:3] == emotions[name.removesuffix(".wav")][:3]
+                assert question["answers"][0] in question["choices"] and len(set(question["choices"])) == 4
+            elif "QA" in question["task"]:
+                assert question["reference"] and "choices" not in question
+    assert set(tasks) == {
+        "Speaker_Emotion_Recontion/iemocap", "Speaker_Gender_Recognition/meld", "sound_QA/clotho", "music_QA/musiccaps"
+    }  # fmt: skip

@@ -20,7 +20,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 RUNS = ("log_mel", "untrained", "tagging", "contrastive_scratch", "captioning_scratch", "contrastive_tagging")
-PROTOCOLS = {"linear_probe", "detection", "retrieval", "captioning"}
+PROTOCOLS = {"linear_probe", "detection", "retrieval", "captioning", "question_answering"}
 WITH_TEXT = {"untuned_retrieval", "zero_shot"}  # for runs that were pretrained with a text tower
 
 pytestmark = pytest.mark.slow

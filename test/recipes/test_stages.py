@@ -137,9 +137,12 @@ def test_dry_run_of_the_whole_recipe_names_every_script_that_exists():
         assert (RECIPE / script).is_file(), script
 
 
-def test_question_answering_alone_says_that_it_is_not_here_yet():
-    result = call("--stage", "8", "--stop-stage", "8")
-    assert result.returncode == 2 and "stage 8 is not in this recipe yet" in result.stderr
+def test_question_answering_names_every_run_and_task_and_depends_on_what_the_tasks_share():
+    commands = call("--stage", "8", "--stop-stage", "8", "--dry-run", "true").stdout
+    assert "evaluate_question_answering.py --exp-dir exp/log_mel exp/untrained exp/tagging" in commands
+    inputs, _, command = commands.rpartition(" -- ")
+    assert "tasks/question_answering.yaml" in inputs and "question_answering.yaml" not in command
+    assert "air_bench_chat.yaml" in command and "air_bench_foundation.yaml" in command
 
 
 def test_objective_and_init_choose_the_runs():

@@ -2,6 +2,9 @@
 """Old content or new content, never something between."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +12,13 @@ from icefall_alp.utils.atomic_io import (
     atomic_folder,
     atomic_write_bytes,
     atomic_write_text,
+    one_at_a_time,
     remove_folder,
     remove_leftovers,
 )
 from icefall_alp.utils.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_file_is_replaced_and_keeps_ordinary_permissions(tmp_path):
@@ -75,3 +81,19 @@ def test_a_folder_is_removed_whole(tmp_path):
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     remove_folder(tmp_path / "folder")
     assert list(tmp_path.iterdir()) == []
+
+
+WAITER = (
+    "import sys; from pathlib import Path; from icefall_alp.utils.atomic_io import one_at_a_time\n"
+    "print('asks', flush=True)\nwith one_at_a_time(Path(sys.argv[1])): print('enters', flush=True)"
+)
+
+
+def test_another_process_waits_its_turn(tmp_path):
+    command = [sys.executable, "-c", WAITER, str(tmp_path / "made")]
+    with one_at_a_time(tmp_path / "made"):
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        assert other.stdout.readline() == "asks\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.5)
+    assert other.communicate(timeout=60)[0] == "enters\n" and other.returncode == 0

@@ -37,12 +37,14 @@ stage_0() { # Prepare one cutset per corpus, benchmarks too
     --num-jobs "$num_jobs" --cmd "$cpu_cmd" --scan-parts "$scan_parts"
 }
 
-stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; choose subsets and splits
+stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; subsets, splits, SpeechQA
   once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" "$conf/evaluated_names" -- \
     local/merge_captionstew.py --corpora "$conf/corpora.yaml"
   once subsets data/captionstew/subsets.json data/captionstew/captionstew_train_cuts.jsonl.gz "$conf/subsets.yaml" -- \
     local/make_subsets.py --subsets "$conf/subsets.yaml"
   once splits data/splits data/manifests "$conf/splits.yaml" -- local/draw_splits.py --splits "$conf/splits.yaml"
+  once speechqa data/speechqa data/manifests "$conf/speechqa.yaml" -- \
+    local/make_speechqa.py --config "$conf/speechqa.yaml" --output-dir data/speechqa
 }
 
 stage_2() { # Compute fbank of every set that a configuration names
@@ -95,8 +97,8 @@ stage_7() { # Evaluate the frozen encoders: retrieval, captioning, classes by th
   for protocol in retrieval captioning zero_shot; do evaluate "$protocol"; done
 }
 
-stage_8() { # Evaluate the frozen encoders: question answering (not in this recipe yet)
-  not_here_yet "question answering with a frozen language model"
+stage_8() { # Evaluate the frozen encoders: question answering
+  evaluate question_answering
 }
 
 stage_9() { # Collect the results into exp/RESULTS.md

@@ -6,6 +6,7 @@ Source:   https://github.com/CheyneyComputerScience/CREMA-D (audio in git-lfs)
 Licence:  Open Database License 1.0; its contents Database Contents License 1.0.
 Layout:   <corpus-dir>/AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav, and beside the folder
               SentenceFilenames.csv   Stimulus_Number,Filename   (file names without extension)
+              VideoDemographics.csv   ActorID,Age,Sex,...   (optional: gender and age, for questions)
 Expected: 7,442 utterances. No split is official and the paper's 6,030 / 706 is no published one. Here a tenth of the
           actors is for test and a tenth for validation, drawn with a fixed seed: 73 / 9 / 9 actors with
           5,966 / 738 / 738 utterances (train / valid / test), so that no actor is in two splits.
@@ -26,6 +27,8 @@ from icefall_alp.utils.errors import clean_exit
 from icefall_alp.utils.seeds import stable_seed
 
 EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+ADJECTIVES = {"anger": "angry", "disgust": "disgusted", "fear": "fearful"}  # as questions call them
+AGES = ("teens-twenties", "thirties-fourties", "fifties-sixties", "seventies-eighties")
 SEED = 42  # changing it changes the benchmark and the counts in corpora.yaml
 _STEM = re.compile(r"([0-9]{4})_[A-Z]{3}_([A-Z]{3})_[A-Z]{2}")
 
@@ -51,17 +54,37 @@ def read_list(root: Path, skipped: SkipList) -> list[tuple[str, str, str, str]]:
     return utterances
 
 
+def demographics(root: Path, skipped: SkipList) -> dict[str, dict[str, str]]:
+    """Gender and age, in AIR-Bench's four groups, of each actor; empty where the list is absent."""
+    path = root / "VideoDemographics.csv"
+    if not path.is_file():
+        skipped.add("no_list", "no such file", where=path.name)
+        return {}
+    actors = {}
+    for where, row in csv_rows(path, ("ActorID", "Age", "Sex"), skipped):
+        with skipped.bad_row(where):
+            decade = int(row["Age"]) // 10 if row["Age"] else None
+            if row["Sex"] not in ("Male", "Female") or decade not in (None, *range(1, 9)):
+                raise ValueError(f"sex {row['Sex']!r} and age {row['Age']!r} are not of an actor")
+            age = {} if decade is None else {"age": AGES[(decade - 1) // 2]}
+            actors[row["ActorID"]] = {"gender": row["Sex"].lower(), **age}
+    return actors
+
+
 def cremad(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every utterance with its emotion."""
     utterances = read_list(root, skipped)
     audio = index_audio(find_audio(root, "AudioWAV"), str)
     splits = split_of_actors(actor for _, _, actor, _ in utterances)
+    actors = demographics(root, skipped)
     for where, stem, actor, emotion in utterances:
         key, split = crema(stem), splits[actor]
         with skipped.bad_row(where, key=key, split=split):
             if emotion not in EMOTIONS:
                 raise ValueError(f"emotion {emotion!r} is none of {', '.join(EMOTIONS)}")
-            yield LabelledAudio(key, audio.get(stem), split, (EMOTIONS[emotion],))
+            label = EMOTIONS[emotion]
+            known = {"emotion": ADJECTIVES.get(label, label), **actors.get(actor, {})}
+            yield LabelledAudio(key, audio.get(stem), split, (label,), attributes=known)
 
 
 @clean_exit

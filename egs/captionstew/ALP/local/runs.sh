@@ -77,7 +77,7 @@ evaluate() {
   once untrained_encoder exp/untrained/encoder "$conf/encoder.yaml" -- \
     init_encoder.py --exp-dir exp/untrained --config "$conf/encoder.yaml"
   once "$protocol${objective:+_$objective}${init:+_$init}${subset:+_$subset}" "${folders[-1]}/results/$protocol" \
-    "$conf/tasks/$protocol" "${folders[@]/%//encoder}" data/fbank data/tokenizer data/pretrained -- \
+    "$conf/tasks/$protocol"* "${folders[@]/%//encoder}" data/fbank data/tokenizer data/pretrained -- \
     launch.sh 1 "zipformer/evaluate_$protocol.py" --num-jobs "$num_jobs" \
     --exp-dir "${folders[@]}" --task "$conf/tasks/$protocol"/*.yaml
 }

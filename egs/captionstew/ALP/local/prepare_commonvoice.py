@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Common Voice (English): sentences read by volunteers, some of whom say their gender and age.
+
+Source:   https://commonvoice.mozilla.org/datasets
+Licence:  CC0.
+Layout:   <corpus-dir>/en/{train,dev,test}.tsv, TAB-separated and unquoted, with the columns client_id, path, age and
+              gender and others, which are not used; <corpus-dir>/en/clips/<path>
+Expected: depends on the release. AIR-Bench draws from release 13, questions for training use the train list only.
+Ids:      cv:<file stem>. Clips whose speaker says neither gender nor age are left out: there is nothing to ask. Ages
+          are joined to AIR-Bench's four; speakers in their nineties, whom it does not have, keep their gender alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from icefall_alp.data.audio_keys import commonvoice
+from icefall_alp.data.captions import AudioItem
+from icefall_alp.data.corpus_lists import SkipList, existing_lists
+from icefall_alp.data.manifests import preparation_parser, write_manifests
+from icefall_alp.utils.errors import UserError, clean_exit
+
+SPLIT_OF_LIST = {"train.tsv": "train", "dev.tsv": "valid", "test.tsv": "test"}
+GENDERS = {"male": "male", "female": "female", "male_masculine": "male", "female_feminine": "female"}
+AGES = {
+    "teens": "teens-twenties", "twenties": "teens-twenties", "thirties": "thirties-fourties",
+    "fourties": "thirties-fourties", "fifties": "fifties-sixties", "sixties": "fifties-sixties",
+    "seventies": "seventies-eighties", "eighties": "seventies-eighties",
+}  # fmt: skip
+COLUMNS = ("path", "age", "gender")
+
+
+def tsv_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, str]]]:
+    """`file:line` and the row by column name; sentences hold quotes that mean nothing."""
+    with path.open("rb") as stream:
+        names = next(stream, b"").decode("utf-8", "replace").rstrip("\r\n").split("\t")
+        if absent := [name for name in COLUMNS if name not in names]:
+            raise UserError(f"{path.name}:1: no column {', '.join(absent)}; take the list of the release as it is")
+        for number, raw in enumerate(stream, start=2):
+            where = f"{path.name}:{number}"
+            with skipped.bad_row(where):
+                fields = raw.decode("utf-8").rstrip("\r\n").split("\t")  # UnicodeDecodeError is a ValueError
+                if len(fields) != len(names):
+                    raise ValueError(f"{len(fields)} columns instead of {len(names)}")
+                yield where, dict(zip(names, fields, strict=True))
+
+
+def common_voice(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
+    """Yield every clip whose speaker's gender or age is known."""
+    for path in existing_lists((root / "en" / name for name in SPLIT_OF_LIST), skipped):
+        split = SPLIT_OF_LIST[path.name]
+        num_unknown = 0
+        for where, row in tsv_rows(path, skipped):
+            with skipped.bad_row(where):
+                known = {"gender": GENDERS.get(row["gender"], ""), "age": AGES.get(row["age"], "")}
+                known = {name: value for name, value in known.items() if value}
+                if not known:
+                    num_unknown += 1
+                    continue
+                key = commonvoice(row["path"])
+                yield AudioItem(key, f"en/clips/{row['path']}", split, attributes=known)
+        if num_unknown:
+            skipped.add("nothing_known", f"{num_unknown} clips without gender or age", where=path.name)
+
+
+@clean_exit
+def main() -> None:
+    """Read the command line and write the manifests."""
+    args = preparation_parser(__doc__).parse_args()
+    skipped = SkipList()
+    write_manifests("commonvoice", common_voice(args.corpus_dir, skipped), skipped, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answering objective: cross-entropy of the answers' tokens, and of nothing else (paper, A.4).
+
+Audio objective: frozen frames through the adaptor in front of a frozen language model. Text objective: the small
+language model itself, which learns from the questions' text what the pretrained one of the paper knows already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from icefall_alp.models.audio_llm import IGNORED, AudioLLM, answer_logits, embed_text
+from icefall_alp.models.language_model import LanguageModel
+from icefall_alp.objectives.base import LossOutput, Objective
+
+
+class AnsweringObjective(Objective):
+    """Trains the adaptor.
+
+    Args:
+        audio_encoder: features to frames, frozen.
+        audio_llm: adaptor and language model.
+    """
+
+    def __init__(self, audio_encoder: nn.Module, audio_llm: AudioLLM) -> None:
+        super().__init__(audio_encoder)
+        self.audio_llm = audio_llm
+
+    def forward(self, batch: Any) -> LossOutput:
+        """Loss of a batch with `features`, `feature_lens`, `questions` and `answers`, counted in answer tokens."""
+        audio = self.audio_llm.audio(*self.audio_encoder(batch.features, batch.feature_lens))
+        return _answer_loss(*answer_logits(self.audio_llm.language_model, audio, batch.questions, batch.answers))
+
+
+class TextAnsweringObjective(Objective):
+    """Trains a language model on text: a description stands in the place of the audio, or nothing does.
+
+    Args:
+        language_model: what is trained; it has no audio encoder.
+    """
+
+    def __init__(self, language_model: LanguageModel) -> None:
+        super().__init__(nn.Identity())
+        self.network = language_model.network
+        self._language_model = (language_model,)
+
+    def forward(self, batch: Any) -> LossOutput:
+        """Loss of a batch with `descriptions`, `questions` and `answers`, counted in answer tokens."""
+        (model,) = self._language_model
+        return _answer_loss(
+            *answer_logits(model, embed_text(model, batch.descriptions), batch.questions, batch.answers)
+        )
+
+
+def _answer_loss(logits: Tensor, targets: Tensor) -> LossOutput:
+    total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    of_answer = targets != IGNORED
+    count = of_answer.sum().to(total)
+    right = ((logits.argmax(dim=-1) == targets) & of_answer).sum().to(total)
+    return LossOutput(total, count, {"token_accuracy": torch.stack([right, count]).detach()})

@@ -13,10 +13,12 @@ limit than the machine's memory.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import runpy
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +52,10 @@ def main() -> None:
     if device.type == "cpu" and options.memory_gib is None:
         raise UserError("there is no GPU here; say with --memory-gib how much memory the training process may take")
     trial = Trial(options.script, options.config, options.set)
-    if options.memory_gib is not None:
-        limit_memory(options.memory_gib)
+    fits = trial.fits if options.memory_gib is None else partial(fits_apart, trial.fits, options.memory_gib)
     lines = []
     for seconds in sorted(options.seconds):
-        num_clips = largest(lambda n, seconds=seconds: trial.fits(n, seconds))
+        num_clips = largest(lambda n, seconds=seconds: fits(n, seconds))
         if num_clips == 0:
             print(f"up to {seconds:g} s: not one clip fits, or none is that long", file=sys.stderr)
             continue
@@ -145,6 +146,21 @@ def largest(fits: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+def fits_apart(fits: Callable[[int, float], bool], gibibytes: float, num_clips: int, seconds: float) -> bool:
+    """The answer of `fits` in a process that may take so much more memory: without it, libraries may even crash."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    status = 1
+    try:
+        limit_memory(gibibytes)
+        status = 0 if fits(num_clips, seconds) else 1
+    except Exception as error:  # whatever a library makes of it: the line tells it from a mistake
+        print(f"{num_clips} clips of {seconds:g} s: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+    finally:
+        os._exit(status)
 
 
 def limit_memory(gibibytes: float) -> None:

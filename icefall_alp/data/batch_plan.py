@@ -188,6 +188,7 @@ def _fill_buckets(
     ends = np.cumsum(durations if weights is None else durations * weights)
     visits = None if weights is None else np.cumsum(weights)
     share = ends[-1] / num_buckets
+    shortest_first = durations[::-1]
     buckets: list[_Bucket] = []
     first = 0
     while first < len(durations):
@@ -196,7 +197,7 @@ def _fill_buckets(
         batch_size = max(1, int(max_duration / longest))
         before = ends[first - 1] if first else 0.0
         full = np.searchsorted(ends, before + share * (1 - 1e-9)) + 1
-        similar = np.searchsorted(-durations, -longest / 2, side="right")
+        similar = len(durations) - np.searchsorted(shortest_first, longest / 2, side="left")
         end = min(full, similar, len(durations))
         if visits is None:
             last = min(len(durations), first + -(-(end - first) // batch_size) * batch_size)

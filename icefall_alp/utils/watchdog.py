@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from icefall_alp.utils import distributed
 
-TICK, SILENCE = 1.0, 10.0  # seconds between signs of life; without one for how long a process is lost
+TICK, SILENCE = 1.0, 30.0  # seconds between signs of life; without one for how long a process is lost
 
 
 class Watchdog:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from training_toys import CONFIG, ToyObjective, join, make_batch, make_trainer
 
 from icefall_alp.config import TrainingConfig
+from icefall_alp.models.zipformer.regularizers import Whiten
 from icefall_alp.objectives.base import LossOutput
 from icefall_alp.utils import distributed
 from icefall_alp.utils.seeds import seed_everything
@@ -50,8 +51,9 @@ def contrastive(bench, **training):
     trainer = bench.trainer("contrastive", None, TrainingConfig(num_steps=1, **training))
     trainer.objective.set_batch_count(1e6)
     trainer.objective.train()
-    for _, whiten in trainer.objective.audio_encoder._whitens():
-        whiten.prob = 0.0
+    for module in trainer.objective.modules():
+        if isinstance(module, Whiten):
+            module.prob = 0.0
     return trainer
 
 

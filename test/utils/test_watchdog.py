@@ -21,10 +21,10 @@ def test_it_does_nothing_alone():
 @pytest.mark.parametrize("fault", ["killed", "stopped", "hangs"])
 def test_one_lost_process_is_named_and_all_leave(tmp_path, monkeypatch, fault):
     monkeypatch.setattr(watchdog, "TICK", 0.1)
-    monkeypatch.setattr(watchdog, "SILENCE", 4.0)
+    monkeypatch.setattr(watchdog, "SILENCE", 12.0)
 
     def work():
-        dog = Watchdog(hang_seconds=6.0)
+        dog = Watchdog(hang_seconds=15.0)
         with dog.watching():
             for step in range(3):
                 distributed.all_reduce_sum(torch.ones(1))
@@ -42,7 +42,7 @@ def test_one_lost_process_is_named_and_all_leave(tmp_path, monkeypatch, fault):
     statuses = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in survivors]
     os.kill(processes[1], signal.SIGKILL)
     forks.wait([processes[1]])
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 120
     assert statuses == [1, 1] and (tmp_path / "there").exists()
     lines = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("error: rank ")]
     assert lines and all("rank 1 " in line.split(": ", 2)[2] for line in lines), lines

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from icefall_alp.data.audio import read_audio
 from icefall_alp.data.captions import read_jsonl
-from icefall_alp.data.fbank import SAMPLING_RATE, Fbank, read_audio
+from icefall_alp.data.fbank import SAMPLING_RATE, Fbank
 from icefall_alp.data.manifests import corpus_roots
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.models import AudioEncoder

@@ -139,7 +139,7 @@ def test_dry_run_of_the_whole_recipe_names_every_script_that_exists():
 
 def test_question_answering_names_every_run_and_task_and_depends_on_what_the_tasks_share():
     commands = call("--stage", "8", "--stop-stage", "8", "--dry-run", "true").stdout
-    assert "evaluate_question_answering.py --exp-dir exp/log_mel exp/untrained exp/tagging" in commands
+    assert "evaluate_question_answering.py --num-jobs 2 --exp-dir exp/log_mel exp/untrained exp/tagging" in commands
     inputs, _, command = commands.rpartition(" -- ")
     assert "tasks/question_answering.yaml" in inputs and "question_answering.yaml" not in command
     assert "air_bench_chat.yaml" in command and "air_bench_foundation.yaml" in command

@@ -126,17 +126,21 @@ def held_out(cuts: Sequence[MonoCut], share: float, seed: int) -> np.ndarray:
     Args:
         cuts: Training clips.
         share: Of the recordings (videos, sounds, songs), between 0 and 1.
-        seed: Of the draw; whether a recording is drawn depends on nothing else.
+        seed: Of the draw. Where it takes no recording, or all, the one nearest to the other side changes over.
 
     Raises:
-        UserError: Nothing would be held out, or nothing left.
+        UserError: The share is not between 0 and 1, or there is only one recording.
     """
-    drawn = np.array([stable_seed(seed, "held out", _origin(cut.id)) < share * 2**32 for cut in cuts])
-    if not drawn.any() or drawn.all():
-        raise UserError(
-            f"valid_share: {share} of {len(cuts)} training clips holds {int(drawn.sum())} out; "
-            "change it, or name valid_cuts"
-        )
+    if not 0 < share < 1:
+        raise UserError(f"valid_share: {share} is not between 0 and 1; change it, or name valid_cuts")
+    draws = np.array([stable_seed(seed, "held out", _origin(cut.id)) for cut in cuts])
+    if len(np.unique(draws)) < 2:
+        raise UserError(f"valid_share: the {len(cuts)} training clips are of one recording; name valid_cuts")
+    drawn = draws < share * 2**32
+    if not drawn.any():
+        drawn = draws == draws.min()
+    elif drawn.all():
+        drawn = draws != draws.max()
     return drawn
 
 

@@ -84,5 +84,13 @@ def test_recordings_are_held_out_whole_and_the_draw_repeats():
     assert (drawn[::2] == drawn[1::2]).all()
     assert 0.12 < drawn.mean() < 0.28
     assert drawn[100:].tolist() == held_out(cuts[100:], 0.2, 42).tolist()  # other clips change no draw
-    with pytest.raises(UserError, match=r"valid_share: 0\.0 of 600 training clips holds 0 out"):
+    with pytest.raises(UserError, match=r"valid_share: 0\.0 is not between 0 and 1"):
         held_out(cuts, 0.0, 42)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_of_few_recordings_one_is_held_out_and_one_is_left(share):
+    cuts = [cut(f"yt:{video:011d}:10000") for video in range(4)]
+    assert held_out(cuts, share, 42).sum() == (1 if share < 0.5 else 3)
+    with pytest.raises(UserError, match="the 2 training clips are of one recording"):
+        held_out([cut("yt:00000000001:10000"), cut("yt:00000000001:20000")], share, 42)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from icefall_alp.config import JudgeConfig, QuestionAnsweringConfig, QuestionPart
 from icefall_alp.config.loader import config_to_dict
 from icefall_alp.data.shards import FeatureShards
-from icefall_alp.evaluation import scores
+from icefall_alp.evaluation import caption_scores
 from icefall_alp.evaluation.adaptors import adaptor_digest, asked, language_model, trained_adaptor
 from icefall_alp.evaluation.air_bench import prediction_row, right_letter, score_choices
 from icefall_alp.evaluation.encode import EncodedClips, load_or_encode, set_digest
@@ -182,8 +182,8 @@ def _chat_scores(
     items: Sequence[Item], heard: _Answers, unheard: _Answers, judge: Judge | None, config: QuestionAnsweringConfig
 ) -> Iterator[Score]:
     references = [[item.answer] for item in items]
-    ours, blind = (scores.rouge_l(answers.texts, references) for answers in (heard, unheard))
-    chance = scores.chance_rouge_l(references, config.seed)
+    ours, blind = (caption_scores.rouge_l(answers.texts, references) for answers in (heard, unheard))
+    chance = caption_scores.rouge_l(caption_scores.captions_of_others(references, config.seed), references)
     yield Score("ROUGE-L", ours, chance, len(items), without_audio=blind)
     if judge is not None:
         judged, beside = (_judge(items, answers, judge, config.judge) for answers in (heard, unheard))

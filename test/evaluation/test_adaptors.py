@@ -69,8 +69,8 @@ def test_an_adaptor_is_trained_once_and_kept_alone(sets, encoder, tmp_path, caps
     model.chat.max_tokens = 500
     config = dataclasses.replace(toy_config(*sets), num_steps=3)
     first = adaptors.trained_adaptor(encoder, model, config, tmp_path, 160)
-    (folder,) = (tmp_path / "adaptor").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["adaptor.safetensors", "training.json"]
+    (folder,) = (tmp_path / "adaptor").glob("[!.]*")
+    assert sorted(path.name for path in folder.glob("[!.]*")) == ["adaptor.safetensors", "training.json"]
     counts = json.loads((folder / "training.json").read_text())
     assert (counts["questions"], counts["clips"], counts["left_out_answers_differ"]) == (24, 12, 0)
     frames = encode_clips(LogMelStatistics(), sets[0], 10.0)
@@ -109,9 +109,9 @@ def test_the_small_model_is_trained_once_and_is_a_folder_that_loads(sets, tmp_pa
     config = toy_config(*sets)
     config = dataclasses.replace(config, language_model=dataclasses.replace(config.language_model, num_steps=2))
     model = adaptors.language_model(config, tmp_path)
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("[!.]*")
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {
-        path.name for path in folder.iterdir()
+        path.name for path in folder.glob("[!.]*")
     }
     stamp = (folder / "model.safetensors").stat().st_mtime_ns
     assert adaptors.language_model(config, tmp_path).digest == model.digest

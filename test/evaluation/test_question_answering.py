@@ -63,9 +63,9 @@ def test_what_is_heard_is_told_and_the_blind_model_only_guesses(trained):
 
 def test_one_adaptor_and_one_language_model_serve_both_tasks(trained):
     run, _ = trained
-    assert len(list((run / "adaptor").iterdir())) == 1
-    assert len(list((run.parent / "language_model").iterdir())) == 1
-    assert len(list((run / "answers").iterdir())) == len(list((run.parent / "without_audio").iterdir())) == 2
+    assert len(list((run / "adaptor").glob("[!.]*"))) == 1
+    assert len(list((run.parent / "language_model").glob("[!.]*"))) == 1
+    assert len(list((run / "answers").glob("[!.]*"))) == len(list((run.parent / "without_audio").iterdir())) == 2
 
 
 def test_answers_are_kept_in_the_official_format(trained):
@@ -177,10 +177,10 @@ def _noise():
 
 def test_a_model_folder_without_a_chat_template_is_one_line(tmp_path, trained, encoder):
     run, sets = trained
-    (model,) = (run.parent / "language_model").iterdir()
+    (model,) = (run.parent / "language_model").glob("[!.]*")
     copy = tmp_path / "model"
     copy.mkdir()
-    for path in model.iterdir():
+    for path in model.glob("[!.]*"):
         if path.name != "chat_template.jinja":
             (copy / path.name).write_bytes(path.read_bytes())
     config = toy_config(*sets)

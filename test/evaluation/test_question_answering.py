@@ -65,7 +65,7 @@ def test_one_adaptor_and_one_language_model_serve_both_tasks(trained):
     run, _ = trained
     assert len(list((run / "adaptor").glob("[!.]*"))) == 1
     assert len(list((run.parent / "language_model").glob("[!.]*"))) == 1
-    assert len(list((run / "answers").glob("[!.]*"))) == len(list((run.parent / "without_audio").iterdir())) == 2
+    assert len(list((run / "answers").glob("[!.]*"))) == len(list((run.parent / "without_audio").glob("[!.]*"))) == 2
 
 
 def test_answers_are_kept_in_the_official_format(trained):

@@ -109,6 +109,8 @@ def _read(file: IO[str]) -> Iterator[Row]:
 
 
 def _frozen(value: Any) -> Any:
+    """JSON's lists and objects as the tuples, events, questions and attributes that they were."""
     if isinstance(value, dict):
-        return SoundEvent(**value) if "onset" in value else Question(value["text"], tuple(value["answers"]))
+        kind = SoundEvent if "onset" in value else Question if "answers" in value else dict
+        return kind(**{name: _frozen(entry) for name, entry in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

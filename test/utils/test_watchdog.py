@@ -45,7 +45,9 @@ def test_one_lost_process_is_named_and_all_leave(tmp_path, monkeypatch, fault):
     assert time.monotonic() - begin < 120
     assert statuses == [1, 1] and (tmp_path / "there").exists()
     lines = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("error: rank ")]
-    assert lines and all("rank 1 " in line.split(": ", 2)[2] for line in lines), lines
+    lost = [line.split(": ", 2)[2].split()[1] for line in lines]
+    # rank 0 holds the store: where it left first, another finds that gone
+    assert "1" in lost and set(lost) <= {"0", "1"}, lines
 
 
 def test_ordinary_work_is_left_alone(tmp_path, monkeypatch):

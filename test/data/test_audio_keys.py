@@ -171,7 +171,7 @@ def test_corpora_whose_file_names_are_their_ids():
 # ---- every namespace ------------------------------------------------------------------------------------------------
 
 names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/"), min_size=1)
-words = names.filter(lambda name: name.strip(". ") and len(name) < 200)
+words = names.filter(lambda name: name.strip().strip(".") and len(name) < 200)
 numbers = st.integers(0, 10**12)
 MAKERS = {  # key maker, strategy of its arguments
     "yt": (audio_keys.youtube, st.tuples(videos, st.one_of(st.none(), st.floats(0, 10**6)))),

@@ -13,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from icefall_alp.data.feature_storage import store_features
 from icefall_alp.data.manifests import corpus_roots
 from icefall_alp.data.shards import AUDIO, FBANK
@@ -44,7 +46,8 @@ def main() -> None:
         if cuts not in small:
             print(store(cuts, options, options.num_jobs), flush=True)
     context = multiprocessing.get_context("fork")  # torch is loaded once
-    with ProcessPoolExecutor(min(options.num_jobs, max(1, len(small))), context) as pool:
+    jobs = min(options.num_jobs, max(1, len(small)))
+    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:  # threads of several would quarrel
         for line in pool.map(partial(store, options=options, num_jobs=1), small):
             print(line, flush=True)
 

@@ -97,6 +97,7 @@ class TrainConfig:
 
     seed: int = 42
     init: str = ""  # empty starts from scratch; otherwise an encoder folder or checkpoint
+    calibrate_frontend: bool = False  # from scratch: scale its layers by the first batch, which shortens the start
     audio_encoder: ZipformerConfig = field(default_factory=ZipformerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

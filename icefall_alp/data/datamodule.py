@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from icefall_alp.data.batch_plan import BatchPlan
+from icefall_alp.config import DataConfig
+from icefall_alp.data.batch_plan import BatchPlan, duration_limits, mixture_weights
 
 _PREFETCH = 4  # batches per worker
 Visit = tuple[int, np.ndarray]
@@ -40,6 +42,18 @@ class TrainStream:
         self.rank = rank
         self.world_size = world_size
         self.num_workers = num_workers
+
+    @classmethod
+    def build(cls, dataset: Dataset, config: DataConfig, seed: int, rank: int, world_size: int) -> TrainStream:
+        """The stream of a configuration over a dataset with `shards` and `durations`."""
+        weights, limits = mixture_weights(dataset.shards, config.mixture), duration_limits(config.max_durations)
+        plan = BatchPlan(dataset.durations, config.max_duration, config.num_buckets, seed, weights, limits)
+        return cls(dataset, plan, rank, world_size, config.num_workers)
+
+    def first_features(self) -> tuple[Tensor, Tensor]:
+        """Features (N, T, 80) and lengths (N,) of the batch at position 0, on the CPU, the same for every rank."""
+        batch = self.dataset[0, self.plan.epoch(0)[0]].to("cpu")
+        return batch.features, batch.feature_lens
 
     @property
     def max_duration(self) -> float:

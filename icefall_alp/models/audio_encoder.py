@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from icefall_alp.config.loader import config_from_dict, read_yaml, save_config
 from icefall_alp.config.zipformer import ZipformerConfig
+from icefall_alp.models.zipformer.calibration import calibrate
 from icefall_alp.models.zipformer.encoder import Zipformer
 from icefall_alp.models.zipformer.flops import forward_flops
 from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
@@ -85,6 +86,10 @@ class AudioEncoder(nn.Module):
         self.flops = forward_flops(self.config, len(features), longest)
         hide = padding_mask(lens, (longest - 7) // 2) if padded and self.config.mask_padding else None
         return self.encoder(self.encoder_embed(features, hide), lens, padded)
+
+    def calibrate_frontend(self, features: Tensor, feature_lens: Tensor) -> None:
+        """Scale a fresh frontend by features (N, T, feature_dim) with lengths (N,), each clip cut to the shortest."""
+        calibrate(self.encoder_embed, features[:, : self._check(features, feature_lens)[1]])
 
     def _check(self, features: Tensor, lens: Tensor) -> tuple[int, int]:
         """Longest and shortest length."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -301,6 +301,18 @@ def test_captions_tell_the_order_and_the_recording(planner):
             assert ("nois" not in low) or scene.noise_db >= -15
             assert ("faint" not in low) or scene.peak_db <= -20
             assert ("echo" not in low) or scene.reverberation >= 0.9
+
+
+def test_events_with_little_material_are_rare(planner):
+    counts = Counter()
+    for number in range(3000):
+        scene = planner.free_scene(np.random.default_rng(number), "train")
+        counts.update(sound.event.name for sound in scene.sounds if sound.event.domain == "sound")
+    variety = {event.name: event.variety for event in planner.events if event.domain == "sound"}
+    assert variety["knock"] == 6 and min(variety.values()) >= 1
+    for name, expected in variety.items():
+        share = counts[name] / counts.total()
+        assert share == pytest.approx(expected / sum(variety.values()), rel=0.5), name
 
 
 def test_an_utterance_does_not_depend_on_what_was_said_before():

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from icefall_alp.config import TrainConfig
 from icefall_alp.config.loader import config_to_dict, load_config
-from icefall_alp.data.batch_plan import BatchPlan, duration_limits, mixture_weights
 from icefall_alp.data.datamodule import TrainStream, valid_batches
 from icefall_alp.data.shards import input_files
 from icefall_alp.models import AudioEncoder
@@ -33,15 +32,17 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
     seed_everything(config.seed)
     train_set = build_dataset(config.data, config.data.train_cuts, training=True, seed=config.seed)
     valid_set = build_dataset(config.data, config.data.valid_cuts, training=False, seed=config.seed)
-    data, weights = config.data, mixture_weights(train_set.shards, config.data.mixture)
-    sizes = data.max_duration, data.num_buckets, config.seed, weights, duration_limits(data.max_durations)
+    data, objective = config.data, build_objective(config)
+    stream = TrainStream.build(train_set, data, config.seed, *distributed.place())
+    if config.calibrate_frontend and not config.init:
+        objective.audio_encoder.calibrate_frontend(*stream.first_features())
     start = Path(config.init) / "model.safetensors" if Path(config.init).is_dir() else Path(config.init)
     inputs = [*input_files(Path(data.train_cuts)), *([start] if config.init else [])]
     Trainer(
-        build_objective(config),
+        objective,
         config.training,
         config.optim,
-        TrainStream(train_set, BatchPlan(train_set.durations, *sizes), *distributed.place(), data.num_workers),
+        stream,
         valid_batches(valid_set, data.max_duration, *distributed.place()),
         options.exp_dir,
         {**config_to_dict(config), "inputs_sha256": list(map(sha256_file, sorted(inputs)))},

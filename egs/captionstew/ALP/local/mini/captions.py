@@ -10,7 +10,7 @@ from .speech import LANGUAGES, Utterance
 
 # c1 a clause ("a dog barks"), g1 with a participle ("a dog barking"), p1 in the progressive ("a dog is barking")
 TEMPLATES = {
-    "single": ("{c1}", "{g1}", "{p1}", "the sound of {g1}", "{g1} can be heard", "this is {g1}"),
+    "single": ("{c1}", "{g1}", "{p1}", "the sound of {g1}"),
     "sequence": (
         "{c1}, then {c2}", "{g1} followed by {g2}", "first {c1} and then {c2}", "{c2} after {g1}", "{c1} before {c2}",
         "{g1} and afterwards {g2}",
@@ -35,20 +35,21 @@ LOUD_DB, FAINT_DB, NOISE_DB, ECHO_SECONDS = -5.0, -20.0, -15.0, 0.9
 ATTEMPTS = 60
 
 
-def describe(scene: Scene, rng: np.random.Generator, count: int) -> list[str]:
+def describe(scene: Scene, rng: np.random.Generator, count: int, full_stop: str = ".") -> list[str]:
     """Word a scene several times.
 
     Args:
         scene: what to describe.
         rng: chooses templates and wordings.
         count: how many captions.
+        full_stop: how they end; AudioCaps' have none.
 
     Returns:
         `count` captions; they differ from each other unless the wordings run out.
     """
     captions: dict[str, None] = {}
     for _ in range(ATTEMPTS):
-        captions.setdefault(_word(scene, rng))
+        captions.setdefault(_word(scene, rng) + full_stop)
         if len(captions) == count:
             break
     texts = list(captions)
@@ -61,9 +62,8 @@ def _word(scene: Scene, rng: np.random.Generator) -> str:
     for number, sound in enumerate(scene.sounds[:3], start=1):
         words |= {f"{form}{number}": text for form, text in _forms(sound, rng).items()}
     text = str(pick(rng, TEMPLATES[kind])).format(**words)
-    traits = [trait for trait in recording_traits(scene, rng) if rng.random() < 0.7]
-    text = ", ".join([text, *traits])
-    return text[0].upper() + text[1:] + ("." if rng.random() < 0.5 else "")
+    text = ", ".join([text, *recording_traits(scene, rng)])
+    return text[0].upper() + text[1:]
 
 
 def _forms(sound: Sound, rng: np.random.Generator) -> dict[str, str]:

@@ -48,6 +48,17 @@ class Event:
     alone: bool = False
     sides: dict[str, Voices] = field(default_factory=dict)
 
+    @property
+    def variety(self) -> int:
+        """How many recordings or keys there are to learn the event from, up to MOST_VARIETY; voices have many."""
+        if self.maker == "voice":
+            return MOST_VARIETY
+        recordings = side_of(self.material, "train") if self.maker in ("recording", "drum") else ()
+        return min(len(recordings) + sum(map(len, self.sides["train"])), MOST_VARIETY)
+
+
+MOST_VARIETY = 6
+
 
 def side_of(keys: tuple[str, ...], side: str) -> tuple[str, ...]:
     """The recordings of a side: of three the second is held out."""

@@ -113,7 +113,7 @@ def plan_nsynth(planner: Planner) -> list[Item]:
             details = {"family": family, "source": instrument.source}
             scene = note_scene(rng, instrument, key, velocity)
             items.append(Item("nsynth", split, ident, path, f"nsynth:{split}/{ident}", scene, details=details))
-    return list({item.ident: item for item in items}.values())  # a note in one split only
+    return list({item.ident: item for item in reversed(items)}.values())[::-1]  # a note in one split only
 
 
 def note_scene(rng: np.random.Generator, instrument: Instrument, key: int, velocity: int) -> Scene:

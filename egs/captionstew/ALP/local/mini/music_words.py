@@ -83,7 +83,7 @@ def ask_about_music(scene: Scene, rng: np.random.Generator) -> Questions:
     tempi = list(dict.fromkeys(filter(None, map(tempo_of, sounds)))) or ["held"]
     words = recording_words(scene) or ["clean"]
     pairs = (
-        (("Describe the music.", "Put this clip into words."), describe(scene, rng, 1)[0].rstrip(".")),
+        (("Describe the music.", "Put this clip into words."), describe(scene, rng, 1, full_stop="")[0]),
         (("Which instruments are playing?", "What do you hear being played?"), instruments),
         (("How do the notes move?", "What do the notes do?"), " and then ".join(dict.fromkeys(motions))),
         (("At what speed is it played?", "How fast is the music?"), f"it is {' and '.join(tempi)}"),

@@ -25,11 +25,11 @@ YOUTUBE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 SALTED_STARTS = ("-", "_", "-_", "__")
 DOMAINS, DOMAIN_SHARES = ("sound", "music", "speech"), (0.5, 0.3, 0.2)
 ARRANGEMENTS, SHARES = ("single", "sequence", "together", "background"), (0.5, 0.25, 0.15, 0.1)
-AUDIOCAPS = {"train": (900, 1), "val": (100, 5), "test": (220, 5)}
+AUDIOCAPS = {"train": (1800, 1), "val": (100, 5), "test": (220, 5)}
 CLOTHO = {"development": 380, "validation": 40, "evaluation": 60}
 WAVCAPS = {"AudioSet_SL": 330, "BBC_Sound_Effects": 130, "FreeSound": 280, "SoundBible": 100}
 PARASPEECHCAPS = {"train_base": 320, "train_scaled": 160, "dev": 24, "holdout": 220}
-AUDIOSET = {"balanced_train": 800, "eval": 220}
+AUDIOSET = {"balanced_train": 1200, "eval": 220}
 FSD50K = {"train": 480, "val": 120, "test": 250}
 SPEAKERS, VIDEOS, UTTERANCES = 25, 3, 10
 FREESOUND_IDS = {"fsd50k": 100000, "clotho": 300000, "wavcaps": 500000}
@@ -112,7 +112,7 @@ class Planner:
         return [event for event in self.events if side == "train" or not event.alone]
 
     def free_scene(self, rng: np.random.Generator, side: str) -> Scene:
-        """A scene of any events, for captions."""
+        """A scene of any events, for captions; those that can be learnt from more material are more frequent."""
         arrangement = str(rng.choice(ARRANGEMENTS, p=SHARES))
         number = 1 if arrangement == "single" else 2
         if arrangement == "sequence" and rng.random() < 0.25:
@@ -120,7 +120,9 @@ class Planner:
         chosen: list[Event] = []
         while len(chosen) < number:
             domain = str(rng.choice(DOMAINS, p=DOMAIN_SHARES))
-            event = pick(rng, [event for event in self.usable(side) if event.domain == domain])
+            usable = [event for event in self.usable(side) if event.domain == domain]
+            variety = np.array([event.variety for event in usable], dtype=float)
+            event = usable[int(rng.choice(len(usable), p=variety / variety.sum()))]
             if event not in chosen:
                 chosen.append(event)
         return draw_scene(rng, chosen, arrangement, side, self.speech)
@@ -161,7 +163,7 @@ class Planner:
             for ident in self.youtube_ids(f"audiocaps/{split}", self.count(full, LEAST)):
                 rng = self.rng("audiocaps", ident)
                 scene, start = self.free_scene(rng, side), int(rng.integers(0, 30)) * 10
-                texts = tuple(describe(scene, rng, captions))
+                texts = tuple(describe(scene, rng, captions, full_stop=""))
                 path = f"audio/{split}/{ident}_{start}.flac"
                 key = f"yt:{ident}:{start}"
                 items.append(Item("audiocaps", split, ident, path, key, scene, texts, tuple(scene.tags), start))

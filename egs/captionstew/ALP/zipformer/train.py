@@ -38,16 +38,10 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
         objective.audio_encoder.calibrate_frontend(*stream.first_features())
     start = Path(config.init) / "model.safetensors" if Path(config.init).is_dir() else Path(config.init)
     inputs = [*input_files(Path(data.train_cuts)), *([start] if config.init else [])]
-    Trainer(
-        objective,
-        config.training,
-        config.optim,
-        stream,
-        valid_batches(valid_set, data.max_duration, *distributed.place()),
-        options.exp_dir,
-        {**config_to_dict(config), "inputs_sha256": list(map(sha256_file, sorted(inputs)))},
-        config.seed,
-    ).fit()
+    valid = valid_batches(valid_set, data.max_duration, *distributed.place())
+    record = {**config_to_dict(config), "inputs_sha256": list(map(sha256_file, sorted(inputs)))}
+    trainer = Trainer(objective, config.training, config.optim, stream, valid, options.exp_dir, record, config.seed)
+    trainer.fit()
     distributed.cleanup()
 
 

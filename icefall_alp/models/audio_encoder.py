@@ -21,7 +21,6 @@ from icefall_alp.config.loader import config_from_dict, read_yaml, save_config
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models.zipformer.calibration import calibrate
 from icefall_alp.models.zipformer.encoder import Zipformer
-from icefall_alp.models.zipformer.flops import forward_flops
 from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
 from icefall_alp.models.zipformer.infer_config import SETTINGS, differences, infer_config, plain_setting
 from icefall_alp.models.zipformer.layer import ZipformerLayer
@@ -43,9 +42,6 @@ class AudioEncoder(nn.Module):
 
     Args:
         config: sizes; `config.mask_padding` makes a clip's frames independent of its padding and batch mates.
-
-    Attributes:
-        flops: operations of the last forward pass.
     """
 
     min_frames = MIN_FRAMES
@@ -55,7 +51,6 @@ class AudioEncoder(nn.Module):
         self.config = config
         self.encoder_embed = Conv2dSubsampling(config.feature_dim, config.encoder_dim[0], config.frontend_channels)
         self.encoder = Zipformer(config)
-        self.flops = 0
         self.clock = Clock()
         attach_clock(self, self.clock)
         self._whitens = {name: module for name, module in self.named_modules() if isinstance(module, Whiten)}
@@ -83,7 +78,6 @@ class AudioEncoder(nn.Module):
         lens = (feature_lens.to(features.device) - 7) // 2
         padded = (shortest - 7) // 2 < (longest - 7) // 2
         features = features[:, :longest]
-        self.flops = forward_flops(self.config, len(features), longest)
         hide = padding_mask(lens, (longest - 7) // 2) if padded and self.config.mask_padding else None
         return self.encoder(self.encoder_embed(features, hide), lens, padded)
 

@@ -45,7 +45,6 @@ class TextEncoder(nn.Module):
 
     Attributes:
         output_dim: size of a caption's vector.
-        flops: operations of the last forward pass, two for each multiplication and addition.
     """
 
     def __init__(self, transformer: nn.Module, tokenizer: Tokenizer, max_tokens: int):
@@ -54,7 +53,6 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.output_dim: int = transformer.config.hidden_size
-        self.flops = 0
 
     @classmethod
     def build(cls, config: TextTowerConfig) -> TextEncoder:
@@ -80,17 +78,12 @@ class TextEncoder(nn.Module):
         """
         order = lens.argsort(stable=True)
         _, sizes = torch.unique_consecutive((lens[order] - 1) // LENGTH_STEP, return_counts=True)
-        self.flops, vectors = 0, []
+        vectors = []
         for rows in order.split(sizes.tolist()):
             longest = int(lens[rows[-1]])
-            vectors.append(self._encode_alike(ids[rows.to(ids.device), :longest], lens[rows].to(ids.device)))
+            tokens, alike = ids[rows.to(ids.device), :longest], lens[rows].to(ids.device)
+            vectors.append(masked_mean(self.encode_tokens(tokens, alike), alike))
         return torch.cat(vectors)[order.argsort().to(ids.device)]
-
-    def _encode_alike(self, ids: Tensor, lens: Tensor) -> Tensor:
-        sizes = self.transformer.config
-        per_token = 4 * sizes.hidden_size + 2 * sizes.intermediate_size + 2 * ids.size(1)
-        self.flops += 2 * ids.numel() * sizes.num_hidden_layers * sizes.hidden_size * per_token
-        return masked_mean(self.encode_tokens(ids, lens), lens)
 
     def encode_tokens(self, ids: Tensor, lens: Tensor) -> Tensor:
         """Map tokens (N, U) with lens (N,), on one device, to their final hidden states (N, U, output_dim)."""

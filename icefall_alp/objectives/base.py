@@ -56,14 +56,6 @@ class Objective(nn.Module):
             self.audio_encoder.eval()
         return self
 
-    @property
-    def flops(self) -> int:
-        """Operations of the towers' last training step: backward has twice those of forward."""
-        return sum(
-            getattr(tower, "flops", 0) * (3 if any(p.requires_grad for p in tower.parameters()) else 1)
-            for tower in self.children()
-        )
-
     def set_batch_count(self, value: float) -> None:
         """Tell the encoder's schedules how far training is, in batches of `reference_seconds`."""
         if not self.encoder_is_frozen:

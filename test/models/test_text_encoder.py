@@ -4,8 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, BertConfig, BertForMaskedLM, GPT2Config, GPT2Model, RobertaConfig, RobertaModel
 
 from icefall_alp.config import TextTowerConfig
@@ -72,14 +70,6 @@ def test_a_caption_does_not_depend_on_its_batch(encoder, captions):
     encoder.eval()
     alone = torch.cat([encoder([caption]) for caption in captions])
     torch.testing.assert_close(encoder(captions), alone, atol=1e-6, rtol=1e-5)
-
-
-def test_operations_agree_with_a_counter(sentencepiece_path, captions):
-    sizes = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "feedforward_dim": 96}
-    encoder = TextEncoder.build(TextTowerConfig(tokenizer=str(sentencepiece_path), **sizes)).eval()
-    with sdpa_kernel(SDPBackend.MATH), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        encoder([*captions, captions[0] * 3])
-    assert encoder.flops == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_every_parameter_gets_a_gradient(encoder, captions):

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from icefall_alp.evaluation.encoders import encoder_digest
+from icefall_alp.evaluation.encoders import present_digests
 from icefall_alp.evaluation.figures import draw_over_chance
 from icefall_alp.evaluation.published import load_published
 from icefall_alp.evaluation.report import Numbers, main_table, render_report, text_table
@@ -26,9 +26,9 @@ from icefall_alp.utils.errors import UserError, clean_exit
 
 def without_stale(results: list[Result], exp_root: Path) -> list[Result]:
     """Those numbers that belong to the encoders as they are now; the others are named on standard error."""
-    folders = {run: exp_root / run / "encoder" for run in {result.run for result in results}}
-    present = {run: encoder_digest(folder) for run, folder in folders.items() if folder.is_dir()}
-    fresh = [result for result in results if present.get(result.run, result.encoder_digest) == result.encoder_digest]
+    folders = {run: exp_root / run for run in {result.run for result in results}}
+    present = {run: present_digests(folder) for run, folder in folders.items() if (folder / "encoder").is_dir()}
+    fresh = [result for result in results if result.encoder_digest in present.get(result.run, {result.encoder_digest})]
     for run in sorted({result.run for result in results if result not in fresh}):
         print(f"left out: {run} has numbers of an earlier encoder; run stages 6 and 7 again", file=sys.stderr)
     return fresh

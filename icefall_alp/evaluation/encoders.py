@@ -94,8 +94,7 @@ class FrozenEncoder:
     @property
     def digest_with_text(self) -> str:
         """Digest of encoder and text tower."""
-        files = sorted(path for path in self.text_tower.rglob("*") if path.is_file()) if self.text_tower else []
-        return sha256_text("\n".join([self.digest, *map(sha256_file, files)]))
+        return digest_with_text(self.digest, self.text_tower)
 
     def for_frames(self) -> FrozenEncoder:
         """The same for tasks about moments within a clip: the log-mel baseline gives frames instead of statistics."""
@@ -120,13 +119,30 @@ def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
         module = AudioEncoder.load(folder).eval().requires_grad_(False)
     else:
         module = load_baseline(folder)
-    tower = exp_dir / "text_tower"
-    return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir), tower if tower.is_dir() else None)
+    return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir), text_tower_of(exp_dir))
 
 
 def encoder_digest(folder: Path) -> str:
     """Digest of an exported encoder: of all its files."""
     return sha256_text("\n".join(sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()))
+
+
+def digest_with_text(digest: str, text_tower: Path | None) -> str:
+    """Digest of an encoder, by its own `digest`, and its text tower."""
+    files = sorted(path for path in text_tower.rglob("*") if path.is_file()) if text_tower else []
+    return sha256_text("\n".join([digest, *map(sha256_file, files)]))
+
+
+def text_tower_of(exp_dir: Path) -> Path | None:
+    """Folder of a run's text tower, if it has one."""
+    folder = exp_dir / "text_tower"
+    return folder if folder.is_dir() else None
+
+
+def present_digests(exp_dir: Path) -> set[str]:
+    """What the numbers of a run as it is now name as its encoder, alone or with its text tower."""
+    digest = encoder_digest(exp_dir / "encoder")
+    return {digest, digest_with_text(digest, text_tower_of(exp_dir))}
 
 
 def open_clips(encoder: FrozenEncoder, folder: Path) -> FeatureShards | WaveformClips:

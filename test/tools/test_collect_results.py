@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from icefall_alp.evaluation.encoders import FrozenEncoder, encoder_digest
 from icefall_alp.evaluation.published import load_published
 from icefall_alp.evaluation.results import Result, write_result
 
@@ -63,6 +64,22 @@ def test_numbers_of_an_earlier_encoder_are_left_out(tmp_path, collect):
     status, output, error = collect("--exp-dir", tmp_path, "--paper", PAPER)
     assert status == 0 and "left out: tagging has numbers of an earlier encoder" in error
     assert output.count("0.5") == 2 and "untrained" not in error
+
+
+def test_numbers_that_needed_the_text_tower_are_kept_until_it_changes(tmp_path, collect):
+    _write(tmp_path, "contrastive_scratch", 0.5)
+    run = tmp_path / "contrastive_scratch"
+    for folder in ("encoder", "text_tower"):
+        (run / folder).mkdir()
+        (run / folder / "config.yaml").write_text("{}")
+    (path,) = (run / "results").rglob("*.json")
+    tower = run / "text_tower"
+    encoder = FrozenEncoder(run.name, None, encoder_digest(run / "encoder"), text_tower=tower)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "encoder_digest": encoder.digest_with_text}))
+    _, output, error = collect("--exp-dir", tmp_path, "--paper", PAPER)
+    assert "0.5" in output and "left out" not in error
+    (tower / "config.yaml").write_text("{other: 1}")
+    assert "left out: contrastive_scratch" in collect("--exp-dir", tmp_path, "--paper", PAPER)[2]
 
 
 def test_collect_and_publish(tmp_path, collect):

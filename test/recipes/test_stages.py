@@ -14,6 +14,7 @@ from icefall_alp.data.subsets import load_plan
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "egs/captionstew/ALP"
+STAGE_5 = re.search(r"^stage_5\(\) .*?^}$", (RECIPE / "run.sh").read_text(), re.MULTILINE | re.DOTALL)[0]
 
 
 def call(*arguments, script=RECIPE / "run.sh", cwd=ROOT):
@@ -75,6 +76,24 @@ def test_jobs_run_side_by_side_and_the_first_failure_is_the_status(parallel_reci
             (parallel_recipe.parent / name).write_text(f"{code}\n")
         assert {*lines} == {"b: ends\n", "c: ends\n"}
     assert process.returncode == 3
+
+
+@pytest.mark.parametrize(("runs", "threads"), [(1, [4]), (2, [2, 2]), (3, [2, 2, 4]), (4, [2, 2, 2, 2])])
+def test_the_runs_of_a_round_share_all_cores(tmp_path, runs, threads):
+    script = f"""
+        set -euo pipefail
+        unset OMP_NUM_THREADS
+        dry_run=false conf=conf/mini parallel_runs=2
+        nproc() {{ echo 4; }}
+        . {ROOT}/tools/stages.sh
+        . {ROOT}/egs/captionstew/ALP/local/runs.sh
+        selected_runs() {{ for n in $(seq {runs}); do echo "run $n"; done; }}
+        pretrain() {{ echo "threads ${{OMP_NUM_THREADS:-$(nproc)}}"; }}
+        {STAGE_5}
+        stage_5
+    """
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert [int(line.split()[-1]) for line in result.stdout.splitlines()] == threads
 
 
 def test_jobs_side_by_side_stop_with_the_recipe(parallel_recipe):

@@ -79,17 +79,18 @@ stage_4() { # Train the supervised tagger that -init runs start from
 }
 
 stage_5() { # Pretrain the audio encoder by each objective
-  local runs limit left objective_ init_
+  local runs limit left room=0 objective_ init_
   runs=$(selected_runs)
   limit=$(runs_at_a_time "$runs")
   left=$(wc -l <<<"$runs")
   while read -r objective_ init_ <&3; do
-    side_by_side "$limit" "${objective_}_$init_" pretrain "$objective_" "$init_"
-    left=$((left - 1))
-    if [ "${#_jobs[@]}" = "$limit" ] && [ "$left" -lt "$limit" ]; then # fewer than cores would be left idle
+    if [ "$room" = 0 ]; then # a round: those that are left share all cores
       all_done
-      limit=$left
+      limit=$((left < limit ? left : limit))
+      room=$limit
     fi
+    side_by_side "$limit" "${objective_}_$init_" pretrain "$objective_" "$init_"
+    left=$((left - 1)) room=$((room - 1))
   done 3<<<"$runs"
   all_done
 }

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.data.shards import FeatureShards
-from icefall_alp.evaluation.baselines import load_baseline
 from icefall_alp.evaluation.waveforms import WaveformClips
 from icefall_alp.models import AudioEncoder
 from icefall_alp.models.audio_encoder import CONFIG_FILE
@@ -118,6 +117,8 @@ def load_frozen_encoder(exp_dir: Path) -> FrozenEncoder:
     if (folder / CONFIG_FILE).is_file():
         module = AudioEncoder.load(folder).eval().requires_grad_(False)
     else:
+        from icefall_alp.evaluation.baselines import load_baseline  # transformers takes seconds to import
+
         module = load_baseline(folder)
     return FrozenEncoder(run, module, encoder_digest(folder), _last_step(exp_dir), text_tower_of(exp_dir))
 

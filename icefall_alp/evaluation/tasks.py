@@ -100,7 +100,8 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
             _evaluate_run(*job)
         return
     threads = max(1, torch.get_num_threads() // options.num_jobs)
-    context = multiprocessing.get_context("spawn")
+    # nothing has been computed here yet, so a forked process may use threads; a GPU does not survive a fork
+    context = multiprocessing.get_context("fork" if distributed.device().type == "cpu" else "spawn")
     with ProcessPoolExecutor(options.num_jobs, context, torch.set_num_threads, (threads,)) as pool:
         for done in [pool.submit(_evaluate_run, *job) for job in jobs]:
             done.result()

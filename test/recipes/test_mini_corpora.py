@@ -156,10 +156,21 @@ def test_no_two_utterances_of_a_speaker_share_a_source(clips):
     assert len(listed) == len(set(listed))
 
 
-def test_full_size_reaches_the_numbers_asked_for(tmp_path):
-    items = plan_corpora(Planner(sources.Recordings(tmp_path), seed=42, scale=1.0))
+@pytest.fixture(scope="module")
+def full_plan(tmp_path_factory):
+    """What the corpora hold at their full size, without the audio."""
+    return plan_corpora(Planner(sources.Recordings(tmp_path_factory.mktemp("none")), seed=42, scale=1.0))
+
+
+def test_as_many_held_out_utterances_of_women_as_of_men(full_plan):
+    """Else always answering "female" would be right more often than not."""
+    heard = [item.details["gender"] for item in full_plan if (item.corpus, item.split) == ("cremad", "test")]
+    assert heard.count("female") == heard.count("male") > 100
+
+
+def test_full_size_reaches_the_numbers_asked_for(full_plan, tmp_path):
     count = defaultdict(int)
-    for item in items:
+    for item in full_plan:
         count[item.corpus, item.split] += 1
     sources_of_captions = ("audiocaps", "clotho", "wavcaps", "paraspeechcaps")  # the others share audio with these
     training = sum(
@@ -183,7 +194,7 @@ def test_full_size_reaches_the_numbers_asked_for(tmp_path):
     assert min(count[corpus, "valid"] for corpus in ("cremad", "magnatagatune", "nsynth")) >= 50
     assert count["voxceleb2", "dev"] >= 3 * 200, "a third is held out"
     assert len({event.name for event in build_catalogue(sources.Recordings(tmp_path))}) >= 60
-    test_captions = [item.captions for item in items if (item.corpus, item.split) == ("audiocaps", "test")]
+    test_captions = [item.captions for item in full_plan if (item.corpus, item.split) == ("audiocaps", "test")]
     assert len({captions[0] for captions in test_captions}) > 0.9 * len(test_captions)
     assert np.mean([len(set(captions)) for captions in test_captions]) > 4.5
 

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
+from lhotse.audio.utils import AudioLoadingError
+from lhotse.recipes.musan import prepare_musan, scan_recordings
 
 from icefall_alp.data.audio_keys import AudioKey
 from icefall_alp.data.manifests import listed_keys
@@ -177,6 +179,17 @@ def test_the_label_of_a_musan_recording_is_its_part(place):
         ("no_list", "speech"),
         ("unreadable", "musan:music-jamendo-0000"),
     ]
+
+
+def test_musan_has_the_recordings_of_lhotses_recipe_and_goes_on_where_that_one_stops(place):
+    root, ours = place.corpora / "musan", place.cuts("musan_train")
+    theirs = {recording.id: recording for recording in scan_recordings(root / "noise")}
+    assert {f"musan:{name}" for name in theirs} == {key for key, cut in ours.items() if labels(cut) == ["noise"]}
+    assert all(ours[f"musan:{name}"]["duration"] == recording.duration for name, recording in theirs.items())
+    with pytest.raises(AudioLoadingError):
+        scan_recordings(root / "music")
+    with pytest.raises(IndexError):
+        prepare_musan(root, parts=("speech",))
 
 
 def test_clothoaqa_clips_have_clothos_keys_and_every_answer(place):

@@ -13,8 +13,8 @@ from .planning import VIDEOS, Item, Planner, utterance_sound
 from .scenes import Scene, record
 from .speech import LANGUAGES, VARIANTS, Utterance, number_text
 
-ACTORS, FIRST_ACTOR = 26, 1001
-UTTERANCES = {"train": 18, "valid": 24, "test": 72}  # of an actor
+ACTORS, FIRST_ACTOR = 36, 1001  # so that four are for test, two of each sex
+UTTERANCES = {"train": 13, "valid": 18, "test": 54}  # of an actor
 SENTENCES = ("IEO", "TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
 LEVELS = {"LO": 0.6, "MD": 1.0, "HI": 1.4}  # of the first sentence; share of what an emotion changes
 NEUTRAL = (160, 50, 45, -9.0)  # words per minute, pitch, pitch range, dB of the loudest sample
@@ -49,8 +49,9 @@ def plan_cremad(planner: Planner) -> list[Item]:
         for index, actor in enumerate(actor for actor in actors if splits[actor] == split):
             sex = ("female", "male")[index % 2]
             voices = VARIANTS[sex, side]
-            shift = len(voices) // 2 if split == "test" else 0
-            voice = voices[(shift + index // 2) % len(voices)]
+            half = len(voices) // 2
+            voices = {"train": voices, "valid": voices[:half], "test": voices[half:]}[split]
+            voice = voices[index // 2 % len(voices)]
             order = planner.rng("cremad", actor).permutation(utterance_names()).tolist()
             by_emotion = [[name for name in order if name[4:7] == emotion] for emotion in EMOTIONS]
             in_turn = [name for row in zip_longest(*by_emotion) for name in row if name]

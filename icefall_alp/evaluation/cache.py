@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -73,7 +74,8 @@ def _delete_other_keys(folder: Path, name: str, key: str) -> None:
         digits = entry.name.removeprefix(f"{name}_")
         if entry.is_dir() and re.fullmatch(f"[0-9a-f]{{{_DIGITS}}}", digits) and digits != key[:_DIGITS]:
             print(f"deleted: {entry}: made from another encoder, set or code", flush=True)
-            remove_folder(entry)
+            with suppress(FileNotFoundError):  # another process of this run was quicker
+                remove_folder(entry)
 
 
 def _content_digest(tensors: dict[str, Tensor]) -> str:

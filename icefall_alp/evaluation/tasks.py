@@ -60,6 +60,7 @@ class Protocol:
         numbers: config -> the (pooling, metric) pairs it has.
         score: (encoder, config, the run's folder, poolings still to do) -> scores.
         needs_text_tower: only runs pretrained with a text tower have it; for others it is passed over.
+        tasks_share_work: what one task of a run computes, the next one reads; one process then does all of them.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Protocol:
     numbers: Callable[[Any], Sequence[tuple[str, str]]]
     score: Callable[[FrozenEncoder, Any, Path, Sequence[str]], Iterable[Score]]
     needs_text_tower: bool = False
+    tasks_share_work: bool = False
 
 
 @clean_exit
@@ -83,7 +85,7 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
     )
     parser.add_argument("--exp-dir", type=Path, nargs="+", required=True, help="folders of the runs: exp/<run>")
     parser.add_argument("--task", type=Path, nargs="+", required=True, help="task files (YAML)")
-    parser.add_argument("--num-jobs", type=int, default=1, help="processes, each of which takes whole runs")
+    parser.add_argument("--num-jobs", type=int, default=1, help="processes, sharing the tasks of all runs")
     parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
     options = parser.parse_args()
     distributed.setup()
@@ -94,7 +96,8 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
     present = {task: config for task, config in configs.items() if is_prepared(task, config)}
     if not present:
         raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
-    jobs = [(exp_dir, (protocol, *others), present, command) for exp_dir in options.exp_dir]
+    shares = [present] if protocol.tasks_share_work else [{task: config} for task, config in present.items()]
+    jobs = [(exp_dir, (protocol, *others), share, command) for exp_dir in options.exp_dir for share in shares]
     if options.num_jobs == 1 or len(jobs) == 1:
         for job in jobs:
             _evaluate_run(*job)

@@ -27,6 +27,7 @@ from icefall_alp.models.text_tower import (
     TOWER_CONFIG,
     check_fit,
     initial_std,
+    quieten_branches,
     read_pretrained,
     read_tower,
     restore,
@@ -147,6 +148,7 @@ class TextDecoder(nn.Module):
         self.layers = nn.ModuleList([DecoderLayer(sizes) for _ in range(sizes.num_layers)])
         self.register_buffer("final_logits_bias", torch.zeros(1, sizes.vocab_size))
         _initialize(self, initial_std(dim))
+        quieten_branches(self.layers, r"out_proj|fc2", 3 * sizes.num_layers)
         self.bridge = nn.Identity() if sizes.encoder_dim == dim else nn.Linear(sizes.encoder_dim, dim)
 
     @classmethod

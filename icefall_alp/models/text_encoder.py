@@ -21,6 +21,7 @@ from icefall_alp.models.pooling import masked_mean, valid_frames
 from icefall_alp.models.text_tower import (
     check_fit,
     initial_std,
+    quieten_branches,
     read_pretrained,
     read_tower,
     restore,
@@ -64,7 +65,9 @@ class TextEncoder(nn.Module):
         tokenizer = tower_tokenizer(config)
         if config.pretrained:
             return cls(_pretrained(config, tokenizer), tokenizer, config.max_text_tokens)
-        return cls(_random(bert_config(config, tokenizer)), tokenizer, config.max_text_tokens)
+        transformer = _random(bert_config(config, tokenizer))
+        quieten_branches(transformer, r"output\.dense", 2 * config.num_layers)
+        return cls(transformer, tokenizer, config.max_text_tokens)
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor, int]:
         """Return ids (N, U) on this tower's device, lens (N,) on the CPU, and how many captions were cut."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -135,3 +137,21 @@ def check_fit(tokenizer: Tokenizer, max_tokens: int, vocab_size: int, num_positi
 def initial_std(hidden_size: int) -> float:
     """Standard deviation of random weights: BERT's and BART's 0.02 at width 768, in proportion at others."""
     return 0.02 * math.sqrt(768 / hidden_size)
+
+
+def quieten_branches(module: nn.Module, outputs: str, num_branches: int) -> None:
+    """Scale the random weights that end residual branches, so that the sum of all is as large as one would be.
+
+    With BERT's and BART's plain weights a deep tower that normalises after each addition stands still for the first
+    hundreds of steps. This is GPT-2's scaling of its residual projections.
+
+    Args:
+        module: the tower.
+        outputs: regular expression for the ends of the weights' names.
+        num_branches: how many branches are added one after the other.
+    """
+    ends = re.compile(rf"({outputs})\.weight$")
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if ends.search(name):
+                weight.mul_(num_branches**-0.5)

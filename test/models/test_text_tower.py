@@ -5,6 +5,8 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from icefall_alp.config import TextTowerConfig
+from icefall_alp.models.text_decoder import TextDecoder
+from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.models.text_tower import initial_std, read_pretrained, read_tower, restore, save_tower, tower_tokenizer
 from icefall_alp.models.tokenizer import load_tokenizer
 from icefall_alp.utils.errors import UserError
@@ -85,3 +87,18 @@ def test_random_weights_are_those_of_bert_at_its_width():
     narrow = (inputs @ torch.randn(192, 50) * initial_std(192)).std()
     wide = (inputs.repeat(1, 4) @ torch.randn(768, 50) * initial_std(768)).std()
     assert float(narrow) == pytest.approx(float(wide), rel=0.1)
+
+
+def test_every_residual_branch_of_a_deep_random_tower_begins_quiet(sentencepiece_path):
+    """All branches together add what one of plain weights would: each is smaller by the root of their number."""
+    sizes = TextTowerConfig(str(sentencepiece_path), "", hidden_size=64, num_layers=8, num_heads=4, feedforward_dim=256)
+    plain = initial_std(64)
+    encoder, decoder = TextEncoder.build(sizes), TextDecoder.build(sizes, 48)
+    ends = {encoder: (("attention.output.dense", "output.dense"), 2 * 8), decoder: (("out_proj", "fc2"), 3 * 8)}
+    for tower, (names, num_branches) in ends.items():
+        matrices = {n.removesuffix(".weight"): p for n, p in tower.named_parameters() if p.ndim == 2 and "layer" in n}
+        quiet = {name: matrix for name, matrix in matrices.items() if name.endswith(names)}
+        assert len(quiet) == num_branches
+        for name, matrix in matrices.items():
+            expected = plain / num_branches**0.5 if name in quiet else plain
+            assert float(matrix.detach().std()) == pytest.approx(expected, rel=0.1), name

@@ -81,7 +81,7 @@ def encode_flac(waveform: np.ndarray) -> bytes:
 
 
 def decode_flac(data: bytes) -> np.ndarray:
-    """Waveform (S,) of what `encode_flac` made.
+    """Samples (S,) int16 of what `encode_flac` made.
 
     Raises:
         ValueError: the data are damaged.
@@ -90,7 +90,7 @@ def decode_flac(data: bytes) -> np.ndarray:
         samples, _ = soundfile.read(io.BytesIO(data), dtype="int16")
     except soundfile.SoundFileError as error:
         raise ValueError(f"unreadable: {' '.join(str(error).split())}") from error
-    return samples.astype(np.float32) * np.float32(1 / 32768)
+    return samples
 
 
 def mix_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:

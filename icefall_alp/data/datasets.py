@@ -185,18 +185,24 @@ class _StoredDataset(Dataset):
         return torch.from_numpy(features), torch.tensor(lens)
 
     def _waveforms(self, indices: np.ndarray, generators: list[np.random.Generator]) -> tuple[Waveforms, Tensor]:
-        clips = [self.shards.waveform(index) for index in indices]
-        if self.config is not None:
-            clips = [self._disturb(*pair) for pair in zip(clips, generators, strict=True)]
+        if self._disturbs:
+            waveforms = map(self.shards.waveform, indices)
+            clips = [_to_int16(self._disturb(*pair)) for pair in zip(waveforms, generators, strict=True)]
+        else:
+            clips = [self.shards.samples(index) for index in indices]
         lens = torch.tensor([len(clip) for clip in clips])
         samples = np.zeros((len(clips), int(lens.max())), dtype=np.int16)
         for row, clip in zip(samples, clips, strict=True):
-            row[: len(clip)] = np.clip(np.rint(clip * 32768), -32768, 32767)
+            row[: len(clip)] = clip
         feature_lens = (lens + 80) // 160
         augmentations: list[Augmentation | None] = [None] * len(clips)
         if self.config is not None:
             augmentations = self._draw(feature_lens.tolist(), generators)
         return Waveforms(torch.from_numpy(samples), lens, augmentations), feature_lens
+
+    @property
+    def _disturbs(self) -> bool:
+        return self.config is not None and (self.config.speeds != (1.0,) or self.noise is not None)
 
     def _disturb(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Another speed, and noise, as often as the configuration says."""
@@ -211,6 +217,10 @@ class _StoredDataset(Dataset):
     def _draw(self, lens: list[int], generators: list[np.random.Generator]) -> list[Augmentation | None]:
         pairs = zip(lens, generators, strict=True)
         return [draw_augmentation(length, NUM_BINS, self.config.spec_augment, generator) for length, generator in pairs]
+
+
+def _to_int16(waveform: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
 
 
 class CaptionDataset(_StoredDataset):

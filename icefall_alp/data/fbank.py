@@ -9,6 +9,7 @@ floor below the logarithm is float32's epsilon, as in Lhotse; frames past a clip
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -25,8 +26,9 @@ _LEAD = (_WINDOW - _SHIFT) // 2  # the first window begins this far before the f
 _TAIL = 200  # no window reaches further past the last sample
 _BLOCK = math.gcd(_WINDOW, _SHIFT)
 _PREEMPHASIS = 0.97
-_ROWS_ON_CPU, _ROWS_ELSEWHERE = 256, 1 << 17  # windows per block: what fits the cache, what fits the memory
+_ROWS_ON_CPU, _ROWS_ELSEWHERE = 1024, 1 << 17  # windows per block: what fits the cache, what fits the memory
 _ROW_MULTIPLE = 64
+_BANDS = (0, 32, 48, 64, NUM_BINS)  # filters multiplied together: most points of the spectrum are outside a filter
 
 
 def mel_weights() -> Tensor:
@@ -49,8 +51,10 @@ class Fbank(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         window = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64).pow(0.85).float()
+        weights = mel_weights()
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("weights", mel_weights(), persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+        self._bands = [(_nonzero_rows(weights[:, bins]), bins) for bins in map(slice, _BANDS[:-1], _BANDS[1:])]
 
     @torch.no_grad()
     def forward(self, waveforms: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,43 +67,87 @@ class Fbank(nn.Module):
         Returns:
             features (N, T, 80) with T = round(S / 160), and feature_lens (N,) = round(lens / 160).
         """
-        num_frames = (waveforms.shape[1] + _SHIFT // 2) // _SHIFT
+        num_clips, num_frames = len(waveforms), (waveforms.shape[1] + _SHIFT // 2) // _SHIFT
         feature_lens = (lens + _SHIFT // 2) // _SHIFT
         signal = _reflect_edges(waveforms, lens.to(waveforms.device))
-        # The window is zero at its first sample, so pre-emphasis may look across the window's start, and the mean of
-        # the window can be taken away after it: (x - m) - 0.97 (x' - m) = (x - 0.97 x') - 0.03 m.
-        sums = signal.unflatten(1, (-1, _BLOCK)).sum(2).unfold(1, _WINDOW // _BLOCK, _SHIFT // _BLOCK).sum(2)
-        means = sums[..., None] * ((1.0 - _PREEMPHASIS) / _WINDOW)
-        emphasized = torch.zeros_like(signal)
-        torch.sub(signal[:, 1:], signal[:, :-1] * _PREEMPHASIS, out=emphasized[:, 1:])
-        frames = emphasized.unfold(1, _WINDOW, _SHIFT)
+        features = waveforms.new_empty(num_clips, num_frames, NUM_BINS)
         rows = _ROWS_ON_CPU if waveforms.device.type == "cpu" else _ROWS_ELSEWHERE
-        step = max(1, rows // max(1, len(waveforms)))
-        features = waveforms.new_empty(len(waveforms), num_frames, NUM_BINS)
-        for start in range(0, num_frames, step):
-            block = slice(start, min(start + step, num_frames))
-            features[:, block] = self._mel_energies(frames[:, block], means[:, block])
-        features = features.clamp_(min=torch.finfo(torch.float32).eps).log_()
-        past_end = torch.arange(num_frames, device=features.device) >= feature_lens.to(features.device)[:, None]
-        return features.masked_fill_(past_end[..., None], PADDING), feature_lens
+        # What a window does not fill of its 512 samples stays zero.
+        space = waveforms.new_zeros(min(rows, num_clips * num_frames), _FFT)
+        for clips in _parts(num_clips, rows // max(1, num_frames)):
+            emphasized, means = _emphasize(signal[clips], num_frames)
+            for frames in _parts(num_frames, rows):
+                self._log_energies(emphasized[:, frames], means[:, frames], space, features[clips, frames])
+        _pad(features, feature_lens)
+        return features, feature_lens
 
-    def _mel_energies(self, frames: Tensor, means: Tensor) -> Tensor:
-        windowed = torch.mul(frames, self.window).addcmul_(means, self.window, value=-1.0)
-        real, imaginary = torch.view_as_real(torch.fft.rfft(windowed, n=_FFT)).unbind(-1)
-        power = real.square().addcmul_(imaginary, imaginary).flatten(0, 1)
+    def _log_energies(self, frames: Tensor, means: Tensor, space: Tensor, features: Tensor) -> None:
+        """Fill features (N, T, 80).
+
+        Args:
+            frames: (N, T, 400) samples after pre-emphasis.
+            means: (N, T, 1) what is to be taken away from each window.
+            space: (>= N * T, 512) for the windows, zero from sample 400 on.
+            features: (N, T, 80), written to.
+        """
+        num_rows = frames.shape[0] * frames.shape[1]
+        padded = space[:num_rows]
+        windows = padded.view(*frames.shape[:2], _FFT)[..., :_WINDOW]
+        torch.sub(frames, means, out=windows).mul_(self.window)
+        squares = torch.view_as_real(torch.fft.rfft(padded)).square_()
         # Few rows take another matrix kernel, whose sums round differently: a clip's features would depend on how
         # many windows happen to be left for its last block.
-        num_rows = len(power)
-        energies = nn.functional.pad(power, (0, 0, 0, -num_rows % _ROW_MULTIPLE)) @ self.weights
-        return energies[:num_rows].unflatten(0, frames.shape[:2])
+        power = frames.new_empty(num_rows + -num_rows % _ROW_MULTIPLE, squares.shape[1])
+        power[num_rows:] = 0.0
+        torch.add(squares[..., 0], squares[..., 1], out=power[:num_rows])
+        energies = frames.new_empty(len(power), NUM_BINS)
+        for points, bins in self._bands:
+            torch.mm(power[:, points], self.weights[points, bins], out=energies[:, bins])
+        energies.clamp_(min=torch.finfo(torch.float32).eps)
+        torch.log(energies[:num_rows].view(features.shape), out=features)
+
+
+def _pad(features: Tensor, feature_lens: Tensor) -> None:
+    if features.device.type == "cpu":
+        for clip, length in zip(features, feature_lens.tolist(), strict=True):
+            clip[length:] = PADDING
+    else:  # all at once, and without waiting for the lengths
+        past_end = torch.arange(features.shape[1], device=features.device) >= feature_lens.to(features.device)[:, None]
+        features.masked_fill_(past_end[..., None], PADDING)
+
+
+def _nonzero_rows(weights: Tensor) -> slice:
+    places = weights.any(dim=1).nonzero()
+    return slice(int(places.min()), int(places.max()) + 1)
+
+
+def _parts(total: int, size: int) -> Iterator[slice]:
+    """Cut a range into parts of about the same size, at most `size` and at least 1."""
+    step = math.ceil(total / max(1, math.ceil(total / max(1, size))))
+    return (slice(start, min(start + step, total)) for start in range(0, total, max(1, step)))
+
+
+def _emphasize(signal: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Reflected samples (N, >= 240 + 160 T) to windows (N, T, 400) and what is left of their means (N, T, 1)."""
+    # The window is zero at its first sample, so pre-emphasis may look across the window's start, and the mean of the
+    # window can be taken away after it: (x - m) - 0.97 (x' - m) = (x - x') + 0.03 x' - 0.03 m. In this order a large
+    # offset hardly costs precision: x - x' is rounded where it is already small.
+    rest = 1.0 - _PREEMPHASIS
+    sums = signal.unflatten(1, (-1, _BLOCK)).sum(2).unfold(1, _WINDOW // _BLOCK, _SHIFT // _BLOCK).sum(2)
+    emphasized = torch.empty_like(signal)
+    emphasized[:, 0] = 0.0
+    torch.sub(signal[:, 1:], signal[:, :-1], out=emphasized[:, 1:])
+    emphasized[:, 1:] += signal[:, :-1] * rest
+    return emphasized.unfold(1, _WINDOW, _SHIFT)[:, :num_frames], sums[:, :num_frames, None] * (rest / _WINDOW)
 
 
 def _reflect_edges(waveforms: Tensor, lens: Tensor) -> Tensor:
     """Continue each clip as its mirror image on both sides: (N, S) to (N, >= 120 + S + 200), a multiple of 80."""
     num_clips, num_samples = waveforms.shape
     width = math.ceil((_LEAD + num_samples + _TAIL) / _BLOCK) * _BLOCK
-    signal = waveforms.new_zeros(num_clips, width)
+    signal = waveforms.new_empty(num_clips, width)
     signal[:, _LEAD : _LEAD + num_samples] = waveforms
+    signal[:, _LEAD + num_samples :] = 0.0
     lens = lens[:, None]
     lead = torch.arange(-_LEAD, 0, device=lens.device)
     signal[:, :_LEAD] = waveforms.gather(1, _mirror(lead.expand(num_clips, -1), lens))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gzip
 import io
 import json
@@ -48,6 +49,7 @@ CLIP = np.dtype([
 ])  # fmt: skip
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def _paths(folder: Path, number: int, kind: str) -> tuple[Path, Path, Path]:
     """Cuts, data and index of one shard."""
     names = (f"cuts.{number:06d}.jsonl.gz", f"{_NAMES[kind]}.{number:06d}.tar", f"index.{number:06d}.json")
@@ -340,7 +342,15 @@ class FeatureShards:
         return np.frombuffer(self._data(position), dtype=_DTYPE).reshape(shape).astype(np.float32)
 
     def waveform(self, position: int) -> np.ndarray:
-        """Audio of the cut at `position`: (S,) float32 at 16 kHz.
+        """Audio of the cut at `position`: (S,) float32 in [-1, 1] at 16 kHz.
+
+        Raises:
+            UserError: features are stored, or the audio is damaged.
+        """
+        return self.samples(position).astype(np.float32) * np.float32(1 / 32768)
+
+    def samples(self, position: int) -> np.ndarray:
+        """The same as it is stored: (S,) int16.
 
         Raises:
             UserError: features are stored, or the audio is damaged.

@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BartForConditionalGeneration
 
 from icefall_alp.config import TextTowerConfig
 from icefall_alp.models.pooling import valid_frames
@@ -264,6 +263,8 @@ def decoder_sizes(config: TextTowerConfig, tokenizer: Tokenizer, encoder_dim: in
 
 
 def _pretrained(config: TextTowerConfig, tokenizer: Tokenizer, encoder_dim: int) -> TextDecoder:
+    from transformers import BartForConditionalGeneration  # takes seconds to import
+
     folder = config.pretrained
     bart = read_pretrained(BartForConditionalGeneration, folder, ("bart",), TIED_OR_ZERO)
     theirs = bart.config

@@ -35,6 +35,15 @@ side_by_side() {
   { OMP_NUM_THREADS=$(($(nproc) > limit ? $(nproc) / limit : 1)) "$@" 2>&1 | sed -u "s/^/$name: /"; } &
   set +m
   _jobs+=($!)
+  _names+=("$name")
+}
+
+# await NAME: until the job of that name has ended, if there is one; fails if one has failed.
+await() {
+  while [[ " ${_names[*]-} " == *" $1 "* ]]; do
+    _await_oldest
+  done
+  return "$_first_failure"
 }
 
 all_done() {
@@ -45,12 +54,14 @@ all_done() {
 }
 
 _jobs=()
+_names=()
 _first_failure=0
 
 _await_oldest() {
   local status=0
   wait "${_jobs[0]}" || status=$?
   _jobs=("${_jobs[@]:1}")
+  _names=("${_names[@]:1}")
   [ "$_first_failure" != 0 ] || _first_failure=$status
 }
 

@@ -32,7 +32,7 @@ from icefall_alp.models.tokenizer import Tokenizer
 
 ARCHITECTURES = ("bert", "roberta")
 BERT_POSITIONS = 512
-LENGTH_STEP = 8  # tokens by which captions of one forward pass differ at most
+TOGETHER = 32  # captions that go through the transformer in one pass, at most
 TAKES_FOUR_DIMENSIONS = int(transformers.__version__.split(".")[0]) >= 5
 
 
@@ -77,12 +77,11 @@ class TextEncoder(nn.Module):
     def encode(self, ids: Tensor, lens: Tensor) -> Tensor:
         """Map tokens (N, U) with lens (N,), these on the CPU, to vectors (N, output_dim).
 
-        Captions of similar length go through the transformer together: the batch's longest would pad all others.
+        Captions of similar length go through the transformer together: a batch's longest would pad all others.
         """
         order = lens.argsort(stable=True)
-        _, sizes = torch.unique_consecutive((lens[order] - 1) // LENGTH_STEP, return_counts=True)
         vectors = []
-        for rows in order.split(sizes.tolist()):
+        for rows in order.split(TOGETHER):
             longest = int(lens[rows[-1]])
             tokens, alike = ids[rows.to(ids.device), :longest], lens[rows].to(ids.device)
             vectors.append(masked_mean(self.encode_tokens(tokens, alike), alike))

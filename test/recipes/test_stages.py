@@ -14,7 +14,7 @@ from icefall_alp.data.subsets import load_plan
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "egs/captionstew/ALP"
-STAGE_5 = re.search(r"^stage_5\(\) .*?^}$", (RECIPE / "run.sh").read_text(), re.MULTILINE | re.DOTALL)[0]
+STAGES_4_AND_5 = re.search(r"^stage_4\(\) .*?^stage_5\(\) .*?^}$", (RECIPE / "run.sh").read_text(), re.M | re.S)[0]
 
 
 def call(*arguments, script=RECIPE / "run.sh", cwd=ROOT):
@@ -78,22 +78,45 @@ def test_jobs_run_side_by_side_and_the_first_failure_is_the_status(parallel_reci
     assert process.returncode == 3
 
 
-@pytest.mark.parametrize(("runs", "threads"), [(1, [4]), (2, [2, 2]), (3, [2, 2, 4]), (4, [2, 2, 2, 2])])
-def test_the_runs_of_a_round_share_all_cores(tmp_path, runs, threads):
+def train_stand_ins(folder, first, last, runs, tagger="sleep 1"):
+    """Lines of stages `first` to `last` on 4 cores: each run says when it starts, on how many threads, and its end."""
     script = f"""
         set -euo pipefail
         unset OMP_NUM_THREADS
-        dry_run=false conf=conf/mini parallel_runs=2
+        dry_run=false conf=conf/mini parallel_runs=2 supervised= stage={first} stop_stage={last}
         nproc() {{ echo 4; }}
         . {ROOT}/tools/stages.sh
-        . {ROOT}/egs/captionstew/ALP/local/runs.sh
-        selected_runs() {{ for n in $(seq {runs}); do echo "run $n"; done; }}
-        pretrain() {{ echo "threads ${{OMP_NUM_THREADS:-$(nproc)}}"; }}
-        {STAGE_5}
-        stage_5
+        . {RECIPE}/local/runs.sh
+        selected_runs() {{ printf '%s\n' {" ".join(f"'{run}'" for run in runs)}; }}
+        train_tagger() {{ echo "starts ${{OMP_NUM_THREADS:-$(nproc)}}"; {tagger}; echo ends; }}
+        pretrain() {{ echo "starts ${{OMP_NUM_THREADS:-$(nproc)}}"; sleep 0.3; echo ends; }}
+        {STAGES_4_AND_5}
+        for number in {{{first}..{last}}}; do stage_$number; done
     """
-    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert [int(line.split()[-1]) for line in result.stdout.splitlines()] == threads
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=folder, timeout=60)
+
+
+RUNS = ("contrastive scratch", "captioning scratch", "contrastive tagging")
+
+
+def test_what_needs_no_tagger_is_trained_beside_it_and_what_does_waits(tmp_path):
+    lines = train_stand_ins(tmp_path, 4, 5, RUNS).stdout.splitlines()
+    place = {line: number for number, line in enumerate(lines)}
+    assert place["contrastive_scratch: starts 2"] < place["tagging: ends"] < place["contrastive_tagging: starts 2"]
+    running = [sum(1 if "starts" in line else -1 for line in lines[: end + 1]) for end in range(len(lines))]
+    assert max(running) == 2 and running[-1] == 0 and len(lines) == 8
+
+
+def test_nothing_starts_from_a_tagger_that_failed(tmp_path):
+    result = train_stand_ins(tmp_path, 4, 5, RUNS, tagger="sleep 0.5; exit 3")
+    assert result.returncode == 3
+    assert "contrastive_scratch: starts 2" in result.stdout and "contrastive_tagging" not in result.stdout
+
+
+@pytest.mark.parametrize(("first", "runs", "threads"), [(4, RUNS, [4]), (5, RUNS[:1], [4]), (5, RUNS, [2, 2, 2])])
+def test_a_run_alone_has_all_cores(tmp_path, first, runs, threads):
+    lines = train_stand_ins(tmp_path, first, first, runs).stdout.splitlines()
+    assert [int(line.split()[-1]) for line in lines if "starts" in line] == threads
 
 
 def test_jobs_side_by_side_stop_with_the_recipe(parallel_recipe):

@@ -56,6 +56,21 @@ def test_a_folder_appears_complete_and_replaces_the_one_before(tmp_path):
     assert [entry.name for entry in target.parent.iterdir()] == ["folder"]
 
 
+def test_everything_is_on_the_disk_before_a_folder_has_its_name(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "sync", lambda: calls.append(("sync", (tmp_path / "many").exists())))
+    with atomic_folder(tmp_path / "many") as temporary:
+        for number in range(1000):
+            (temporary / str(number)).touch()
+    assert calls == [("sync", False)], "one by one takes minutes"
+    fsync = os.fsync
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(Path(f"/proc/self/fd/{fd}").readlink().name), fsync(fd)))
+    with atomic_folder(tmp_path / "few") as temporary:
+        (temporary / "one").touch()
+    assert synced == ["one", temporary.name, tmp_path.name]
+
+
 @pytest.mark.parametrize("error, seen", [(RuntimeError("stop"), RuntimeError), (OSError(28, "full"), UserError)])
 def test_a_failing_body_leaves_the_old_folder(tmp_path, error, seen):
     target = tmp_path / "folder"

@@ -100,12 +100,12 @@ def _plainly(step: Callable[[], None]) -> Callable[[], None]:
     """The step with its chains as defined and all captions padded to the longest."""
 
     def plain() -> None:
-        bucket, text_encoder.LENGTH_STEP = text_encoder.LENGTH_STEP, LONGEST
+        together, text_encoder.TOGETHER = text_encoder.TOGETHER, 1 << 30
         try:
             with _workload.plain_eager():
                 step()
         finally:
-            text_encoder.LENGTH_STEP = bucket
+            text_encoder.TOGETHER = together
 
     return plain
 

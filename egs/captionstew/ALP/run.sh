@@ -63,34 +63,33 @@ stage_2() { # Compute fbank of every set that a configuration names
 }
 
 stage_3() { # Check and describe the cuts, train the tokenizer and, where none is public, a text decoder
-  once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
-    local/describe_cuts.py --paper conf/paper.yaml
   once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
-  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || once text_decoder data/pretrained/text_decoder data/tokenizer \
-    "$conf/pretrain_text_decoder.yaml" -- local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
+  side_by_side 2 describe \
+    once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
+    local/describe_cuts.py --paper conf/paper.yaml
+  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || side_by_side 2 text_decoder \
+    once text_decoder data/pretrained/text_decoder data/tokenizer "$conf/pretrain_text_decoder.yaml" -- \
+    local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
+  all_done
 }
 
-stage_4() { # Train the supervised tagger that -init runs start from
-  local name
-  train tagging scratch tagging "$conf/train_tagging.yaml"
-  for name in $supervised; do
-    train "supervised_$name" scratch tagging "$conf/train_tagging.yaml" "$conf/supervised_$name.yaml"
+stage_4() { # Train the supervised tagger that -init runs start from; what needs no tagger of stage 5 begins beside it
+  local name limit names=(tagging)
+  for name in $supervised; do names+=("supervised_$name"); done
+  limit=$(runs_at_a_time "${#names[@]}")
+  for name in "${names[@]}"; do
+    side_by_side "$limit" "$name" train_tagger "$name"
   done
+  [ "$stop_stage" -gt 4 ] || all_done
 }
 
 stage_5() { # Pretrain the audio encoder by each objective
-  local runs limit left room=0 objective_ init_
+  local limit runs objective_ init_
   runs=$(selected_runs)
-  limit=$(runs_at_a_time "$runs")
-  left=$(wc -l <<<"$runs")
+  limit=$(runs_at_a_time "$(wc -l <<<"$runs")")
   while read -r objective_ init_ <&3; do
-    if [ "$room" = 0 ]; then # a round: those that are left share all cores
-      all_done
-      limit=$((left < limit ? left : limit))
-      room=$limit
-    fi
+    [ "$init_" = scratch ] || await "$init_"
     side_by_side "$limit" "${objective_}_$init_" pretrain "$objective_" "$init_"
-    left=$((left - 1)) room=$((room - 1))
   done 3<<<"$runs"
   all_done
 }

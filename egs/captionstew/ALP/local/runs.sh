@@ -57,15 +57,26 @@ pretrain() {
     ${subset:+"$conf/subsets/$subset.yaml"}
 }
 
-# runs_at_a_time RUNS: so many, but no more than there are. A small model on a CPU keeps one core busy, hardly two.
+# train_tagger RUN: the supervised tagger or, where RUN is supervised_<corpus>, an encoder of that corpus alone.
+train_tagger() {
+  local overlay="$conf/$1.yaml"
+  [ "$1" != tagging ] || overlay=
+  train "$1" scratch tagging "$conf/train_tagging.yaml" ${overlay:+"$overlay"}
+}
+
+# runs_at_a_time COUNT: so many side by side, if COUNT is all there is. A small model on a CPU keeps one core busy,
+# hardly two; stage 4 and stage 5 of one call share the cores.
 runs_at_a_time() {
-  local count
-  count=$(wc -l <<<"$1")
+  local count=$1
   if [ -z "$parallel_runs" ]; then
     [ "$conf" = conf/mini ] && parallel_runs=2 || parallel_runs=1
   fi
   [[ $parallel_runs =~ ^[1-9][0-9]*$ ]] || die "--parallel-runs takes a number from 1 on, not '$parallel_runs'"
-  echo $((parallel_runs < count ? parallel_runs : count))
+  if [ "$stage" -le 4 ] && [ "$stop_stage" -gt 4 ] || [ "$parallel_runs" -le "$count" ]; then
+    echo "$parallel_runs"
+  else
+    echo "$count"
+  fi
 }
 
 # evaluate PROTOCOL: every task of the protocol on every encoder; numbers that are there are left alone.

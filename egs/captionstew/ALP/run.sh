@@ -63,14 +63,11 @@ stage_2() { # Compute fbank of every set that a configuration names
 }
 
 stage_3() { # Check and describe the cuts, train the tokenizer and, where none is public, a text decoder
-  once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
-  side_by_side 2 describe \
-    once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
+  once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
     local/describe_cuts.py --paper conf/paper.yaml
-  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || side_by_side 2 text_decoder \
-    once text_decoder data/pretrained/text_decoder data/tokenizer "$conf/pretrain_text_decoder.yaml" -- \
-    local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
-  all_done
+  once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
+  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || once text_decoder data/pretrained/text_decoder data/tokenizer \
+    "$conf/pretrain_text_decoder.yaml" -- local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
 }
 
 stage_4() { # Train the supervised tagger that -init runs start from; what needs no tagger of stage 5 begins beside it

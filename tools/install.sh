@@ -28,9 +28,15 @@ if command -v uv >/dev/null; then
   uv pip install --quiet --python "$venv/bin/python" --no-deps "$synthesizer"
 else
   "$python" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$synthesizer"
+  # what is never imported need not be compiled
+  pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile)
+  "${pip[@]}" -r requirements.txt
+  "${pip[@]}" --no-deps "$synthesizer"
 fi
-"$venv/bin/python" -c 'import torch, torchaudio, lhotse, transformers, sentencepiece, soundfile, tinysoundfont'
+# the first import compiles, here also where the user's shell forbids it, so that later ones are quick
+env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -c '
+import lhotse, matplotlib.pyplot, pyarrow, rouge_score.rouge_scorer, scipy.signal, sentencepiece, sklearn.manifold
+import soundfile, tinysoundfont, torch, torch.utils.tensorboard, torchaudio, torchaudio.compliance.kaldi
+from transformers import AutoModelForCausalLM, BartModel, PreTrainedTokenizerFast, Qwen2ForCausalLM'
 echo "$wanted" >"$stamp"
 echo "install: done" >&2

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -66,9 +67,7 @@ def mix_down(sounds: list[np.ndarray], scene: Scene, key: str) -> np.ndarray:
         mix = fftconvolve(mix, room(scene.reverberation, rng))
     before, after = (round(margin * SAMPLE_RATE) for margin in scene.margins)
     after = max(after, round(SHORTEST_SECONDS * SAMPLE_RATE) - before - len(mix))
-    mix = np.pad(mix, (before, after))
-    mix = mix + coloured_noise(len(mix), scene.noise_slope, rng) * 10 ** (scene.noise_db / 20)
-    mix = equalise(mix, scene.equaliser)
+    mix = record(np.pad(mix, (before, after)), scene, rng)
     return (mix * (10 ** (scene.peak_db / 20) / np.abs(mix).max())).astype(np.float32)
 
 
@@ -175,20 +174,21 @@ def _gains(frequencies: np.ndarray, bands: tuple[float, ...], decibels: tuple[fl
     return np.exp(np.interp(np.log(np.maximum(frequencies, 20.0)), np.log(bands), decibels) * (np.log(10) / 20))
 
 
-def equalise(samples: np.ndarray, decibels: tuple[float, ...]) -> np.ndarray:
-    """Apply gains that run linearly, in dB over log frequency, between EQUALISER_BANDS."""
+def record(samples: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Add the scene's noise and colour all by its microphone; (samples,) float32.
+
+    The noise has `noise_db` against unit RMS, and its spectrum falls by `-noise_slope` dB for each octave above 100 Hz.
+    The microphone's gains run linearly, in dB over log frequency, between EQUALISER_BANDS. Both are made in the
+    frequency domain, where each is a product.
+    """
     size = next_fast_len(len(samples), real=True)
-    gains = _gains(rfftfreq(size, 1 / SAMPLE_RATE), EQUALISER_BANDS, decibels).astype(np.float32)
-    return irfft(rfft(samples, size) * gains, size)[: len(samples)]
-
-
-def coloured_noise(count: int, slope: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise of unit RMS whose spectrum falls by `-slope` dB for each octave above 100 Hz."""
-    size = next_fast_len(count, real=True)
     frequencies = rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32)
-    gains = (np.maximum(frequencies, 100.0) / 100.0) ** np.float32(slope / (20 * np.log10(2)))
-    noise = irfft(rfft(rng.standard_normal(size, np.float32)) * gains, size)[:count]
-    return noise / np.sqrt((noise**2).mean())
+    noise = rng.standard_normal((len(frequencies), 2), np.float32).view(np.complex64)[:, 0]
+    noise *= (np.maximum(frequencies, 100.0) / 100.0) ** np.float32(scene.noise_slope / (20 * np.log10(2)))
+    # Parseval: each bin but the first and last stands for two, and the transform of unit noise has `size` times its power
+    noise *= size * 10 ** (scene.noise_db / 20) / np.sqrt(2 * np.vdot(noise, noise).real)
+    gains = _gains(frequencies, EQUALISER_BANDS, scene.equaliser).astype(np.float32)
+    return irfft((rfft(samples.astype(np.float32), size) + noise) * gains, size)[: len(samples)]
 
 
 def write_audio(samples: np.ndarray, path: Path, rate: int, channels: int) -> None:
@@ -205,4 +205,7 @@ def write_audio(samples: np.ndarray, path: Path, rate: int, channels: int) -> No
     if channels == 2:
         samples = np.stack([samples, 0.7 * samples], axis=1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, rate, subtype=None if path.suffix == ".mp3" else "PCM_16")
+    encoded = io.BytesIO()  # libsndfile waits for the disk after every file that it writes itself
+    subtype = None if path.suffix == ".mp3" else "PCM_16"
+    soundfile.write(encoded, samples, rate, format=path.suffix[1:], subtype=subtype)
+    path.write_bytes(encoded.getbuffer())

@@ -130,7 +130,7 @@ def _fact(item: Item) -> str:
 def adaptor_digest(encoder: FrozenEncoder, model: LanguageModel, config: QuestionAnsweringConfig) -> str:
     """Digest of all that decides an adaptor's weights."""
     settings = [config_to_dict(config.adaptor), config.answers, config.seed, config.num_steps, config.base_lr]
-    settings += [config.max_duration, config.language_model.dtype, config.language_model.load_in_8bit]
+    settings += [config.batch_size, config.language_model.dtype, config.language_model.load_in_8bit]
     sets = [set_digest(Path(folder)) for folder in config.train_sets]
     return sha256_text("\n".join([json.dumps(settings), encoder.digest, model.digest, *sets, library_digest()]))
 
@@ -170,8 +170,8 @@ def trained_adaptor(
     return audio_llm.to(distributed.device()).eval()
 
 
-def question_stream(clips: EncodedClips, items: Sequence[Item], config: TaskConfig) -> TrainStream:
-    """Endless batches of `config.max_duration` seconds, each question once an epoch with its clip."""
+def question_stream(clips: EncodedClips, items: Sequence[Item], config: QuestionAnsweringConfig) -> TrainStream:
+    """Endless batches of about `config.batch_size` questions, measured in seconds; each once an epoch with its clip."""
 
     def make_batch(indices: np.ndarray, epoch: int) -> QuestionBatch:
         chosen = [items[i] for i in indices]
@@ -180,5 +180,5 @@ def question_stream(clips: EncodedClips, items: Sequence[Item], config: TaskConf
         return QuestionBatch(frames, lens, questions, answers, [item.cut_id for item in chosen])
 
     durations = clips.durations[[item.clip for item in items]]
-    plan = BatchPlan(durations, config.max_duration, NUM_BUCKETS, config.seed)
+    plan = BatchPlan(durations, config.batch_size * durations.mean(), NUM_BUCKETS, config.seed)
     return TrainStream(HeadDataset(make_batch), plan)

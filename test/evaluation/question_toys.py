@@ -58,7 +58,7 @@ def question_cut(cut_id: str, asked: list[Question], num_frames: int = 50) -> Mo
 def toy_config(train: Path, test: Path, **changes) -> QuestionAnsweringConfig:
     settings = {
         "train_sets": (str(train),), "test_cuts": str(test), "language_model": SMALL_MODEL,
-        "adaptor": AdaptorConfig(stack=4, hidden_size=64), "num_steps": 150, "base_lr": 0.1, "max_duration": 8.0,
+        "adaptor": AdaptorConfig(stack=4, hidden_size=64), "num_steps": 150, "base_lr": 0.1, "batch_size": 8,
         "max_answer_tokens": 6, "parts": (QuestionPart("which", "choice"),), "kind": "choice",
     }  # fmt: skip
     return QuestionAnsweringConfig(**{**settings, **changes})

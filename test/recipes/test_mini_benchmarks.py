@@ -273,6 +273,8 @@ def test_answers_about_a_scene_are_true(planner, items):
                 assert (answer == "yes") == any(event.domain == "speech" for event in events)
             elif question == "Is there any music?":
                 assert (answer == "yes") == any(event.domain == "music" for event in events)
+            elif question == "Is there a sound besides speech and music?":
+                assert (answer == "yes") == any(event.domain == "sound" for event in events)
             elif question == "Is only one kind of sound heard?":
                 assert (answer == "yes") == (len(events) == 1)
             elif question == "Are the sounds heard one after the other?":

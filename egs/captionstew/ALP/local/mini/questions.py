@@ -17,6 +17,11 @@ FROM_CLOTHO = {"train": ("development", 260), "val": ("validation", 40), "test":
 NOT_IN_CLOTHO = 165  # of the test clips, a quarter in the real corpus
 ANNOTATORS = 3
 NUMBERS = ("one", "two", "three")
+KINDS = {
+    "speech": "Does anybody speak?",
+    "music": "Is there any music?",
+    "sound": "Is there a sound besides speech and music?",
+}
 TUNEFUL = ("Singing", "bell", "whale", "ringtone", "telephone", "record", "robot")  # music to some ears
 WORDS = {"a music box": "music", "a drum kit": "drums", "a slap bass": "bass"}  # where the last word alone misleads
 
@@ -52,20 +57,27 @@ def ask(scene: Scene, events: list[Event], rng: np.random.Generator) -> list[tup
     Returns:
         Four questions for yes or no, then two for one word.
     """
-    present, absent = pick(rng, scene.sounds).event, pick(rng, not_heard(scene, events))
-    domains = {sound.event.domain for sound in scene.sounds}
-    kinds = [("speech", "Does anybody speak?")]
-    if not any(sound.event.tag in TUNEFUL or sound.event.name in TUNEFUL for sound in scene.sounds):
-        kinds.append(("music", "Is there any music?"))
-    kind, words = pick(rng, kinds)
     number = len(scene.sounds)
     orders = [("Is only one kind of sound heard?", _yes(number == 1))]
     if number > 1:
         orders.append(("Are the sounds heard one after the other?", _yes(scene.arrangement == "sequence")))
-    pairs = [(happens(present, rng), "yes"), (happens(absent, rng), "no"), (words, _yes(kind in domains))]
-    pairs.append(pick(rng, orders))
+    pairs = [(happens(pick(rng, scene.sounds).event, rng), "yes")]
+    pairs.append((happens(pick(rng, not_heard(scene, events)), rng), "no"))
+    kinds = [pick(rng, own) for own in _kinds(scene) if own]
+    if len(kinds) == 2:
+        pairs.pop(int(rng.integers(2)))
+    pairs += [*kinds, pick(rng, orders)]
     shuffled = [pairs[i] for i in rng.permutation(len(pairs))]
     return [*shuffled, ("How many different sounds are there?", NUMBERS[number - 1]), _about_maker(scene, rng)]
+
+
+def _kinds(scene: Scene) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What can be asked about the kinds of sound in a scene: with the answer yes, and with no."""
+    tuneful = any(sound.event.tag in TUNEFUL or sound.event.name in TUNEFUL for sound in scene.sounds)
+    domains = {sound.event.domain for sound in scene.sounds}
+    clear = [kind for kind in KINDS if kind == "speech" or not tuneful]
+    yes = [(KINDS[kind], "yes") for kind in clear if kind in domains]
+    return yes, [(KINDS[kind], "no") for kind in clear if kind not in domains]
 
 
 def not_heard(scene: Scene, events: list[Event]) -> list[Event]:

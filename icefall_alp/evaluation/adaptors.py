@@ -38,7 +38,7 @@ from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import seed_everything, stable_seed
 
 NUM_BUCKETS = 8  # questions of similar length share a batch
-DESCRIBED = 0.5  # share of the small model's training questions that come with words in the audio's place
+DESCRIBED = 0.7  # share of the small model's training questions that come with words in the audio's place
 
 
 def asked(item: Item) -> str:
@@ -97,8 +97,8 @@ def _load(folder: Path, config: LanguageModelConfig) -> LanguageModel:
 def train_small_model(items: Sequence[Item], wanted: LanguageModelConfig, config: TaskConfig) -> LanguageModel:
     """A small language model that has learnt to answer the training questions from text.
 
-    In the audio's place stands, half the time, the answer in words, otherwise nothing: so it learns to use what stands
-    there, and to guess well where nothing does.
+    In the audio's place stands, more often than not, the answer in words, otherwise nothing: so it learns to use what
+    stands there, and to guess well where nothing does. The words are blurred, see `icefall_alp.objectives.answering`.
     """
     seed_everything(config.seed)
     texts = [text for item in items for text in (asked(item), target(item), item.answer)]

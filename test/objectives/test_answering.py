@@ -9,7 +9,7 @@ import torch
 from icefall_alp.config import AdaptorConfig
 from icefall_alp.data.datasets import QuestionBatch
 from icefall_alp.models.audio_llm import Adaptor, AudioLLM, answer_logits
-from icefall_alp.objectives.answering import AnsweringObjective, TextAnsweringObjective
+from icefall_alp.objectives.answering import AnsweringObjective, TextAnsweringObjective, blurred
 from icefall_alp.utils.errors import UserError
 from test.models.question_toys import small_model
 
@@ -72,3 +72,35 @@ def test_the_text_objective_trains_the_language_model_on_descriptions():
     batch = batch_of("a dog", "no")
     batch.descriptions = ["", ""]
     assert float(objective(batch).total.detach()) != float(with_description.total.detach())
+
+
+def test_blurred_words_are_said_over_and_over_in_noise_no_louder_than_words():
+    torch.manual_seed(0)
+    words, clean = torch.eye(3, 8), 0
+    for _ in range(400):
+        out = blurred(words, 0.01)
+        if torch.equal(out, words):
+            clean += 1
+            continue
+        assert 4 <= len(out) <= 15 and len(out) % 3 == 0
+        loudness = out.reshape(-1, 3, 8).diagonal(dim1=1, dim2=2)
+        assert ((loudness > 0.25) & (loudness < 1.55)).all()
+        assert float((out - words.repeat(len(out) // 3, 1) * loudness.mean()).abs().max()) < 0.1
+    assert 60 < clean < 140
+
+
+def test_without_a_description_there_is_nothing_or_noise_alone():
+    torch.manual_seed(0)
+    drawn = [blurred(torch.empty(0, 8), 0.5) for _ in range(400)]
+    assert 150 < sum(len(out) == 0 for out in drawn) < 230
+    assert all(4 <= len(out) <= 12 and out.abs().max() < 3 for out in drawn if len(out))
+
+
+def test_words_are_blurred_in_training_only():
+    model = small_model()
+    objective, batch = TextAnsweringObjective(model), batch_of("a dog", "yes")
+    torch.manual_seed(0)
+    losses = {float(objective(batch).total) for _ in range(6)}
+    assert len(losses) > 1
+    objective.eval()
+    assert len({float(objective(batch).total) for _ in range(3)}) == 1

@@ -8,11 +8,13 @@ stderr and exit status 1. Every other exception is a fault of this program and k
 from __future__ import annotations
 
 import functools
+import os
+import select
 import sys
 from collections.abc import Callable
 from typing import Any
 
-INTERRUPTED = 130
+INTERRUPTED, NOBODY_READS = 130, 141  # 128 and the signal's number, as shells have it
 
 
 class UserError(Exception):
@@ -27,17 +29,30 @@ def clean_exit(main: Callable[..., Any]) -> Callable[..., Any]:
 
     Returns:
         The wrapped function. `UserError` becomes `error: <one line>` on stderr and exit status 1,
-        `KeyboardInterrupt` exit status 130.
+        `KeyboardInterrupt` exit status 130, and where the reader of the output has left, as `head` does, 141.
     """
 
     @functools.wraps(main)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return main(*args, **kwargs)
+            result = main(*args, **kwargs)
+            sys.stdout.flush()
+            return result
         except UserError as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            if not _reader_has_left():
+                raise  # another pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+            sys.exit(NOBODY_READS)
 
     return wrapped
+
+
+def _reader_has_left() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are reported unasked
+    return bool(poll.poll(0))

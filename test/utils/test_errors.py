@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults of a person are one line, faults of the program keep their traceback."""
 
+import subprocess
+import sys
+
 import pytest
 
 from icefall_alp.utils.errors import UserError, clean_exit
@@ -31,3 +34,17 @@ def test_other_errors_and_values_pass_through():
     with pytest.raises(ZeroDivisionError):
         raising(ZeroDivisionError())()
     assert clean_exit(lambda value: value + 1)(2) == 3
+
+
+@pytest.mark.parametrize("num_lines", [1, 100_000])
+def test_a_reader_that_leaves_is_no_error(num_lines):
+    program = f"from icefall_alp.utils.errors import clean_exit; clean_exit(lambda: print('line\\n' * {num_lines}))()"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
+
+
+def test_another_broken_pipe_keeps_its_traceback():
+    program = "from icefall_alp.utils.errors import clean_exit\ndef main(): raise BrokenPipeError\nclean_exit(main)()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -185,7 +185,7 @@ def record(samples: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nd
     frequencies = rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32)
     noise = rng.standard_normal((len(frequencies), 2), np.float32).view(np.complex64)[:, 0]
     noise *= (np.maximum(frequencies, 100.0) / 100.0) ** np.float32(scene.noise_slope / (20 * np.log10(2)))
-    # Parseval: each bin but the first and last stands for two, and the transform of unit noise has `size` times its power
+    # Parseval: a bin stands for two, but for the first and last, and a transform has `size` times its signal's power
     noise *= size * 10 ** (scene.noise_db / 20) / np.sqrt(2 * np.vdot(noise, noise).real)
     gains = _gains(frequencies, EQUALISER_BANDS, scene.equaliser).astype(np.float32)
     return irfft((rfft(samples.astype(np.float32), size) + noise) * gains, size)[: len(samples)]

@@ -16,10 +16,12 @@ import torch
 from faults.workbench import ENCODER
 
 import benchmark
-from benchmarks import generate, timing
+from benchmarks import _workload, caption_step, generate, timing
 from benchmarks import optimizer as optimizer_benchmark
 from icefall_alp.config import ZipformerConfig
+from icefall_alp.data.datasets import CaptionBatch
 from icefall_alp.models.kernels import chains
+from icefall_alp.objectives.captioning import CaptioningObjective
 from icefall_alp.training.scaled_adam import ScaledAdam
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +58,13 @@ def tiny_encoder(tmp_path):
     return path
 
 
-@pytest.mark.parametrize(("name", "options"), [("encode", []), ("step", ["--text-width", "64", "--text-layers", "1"])])
+SMALL_TEXT = ["--text-width", "64", "--text-layers", "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("encode", []), ("step", SMALL_TEXT), ("caption_step", [*SMALL_TEXT, "--vocabulary", "1100"])],
+)
 def test_the_encoder_is_timed_against_its_definition(monkeypatch, capsys, tiny_encoder, name, options):
     arguments = [name, "--encoder", str(tiny_encoder), "--max-duration", "2", "--clip-seconds", "1", "--rounds", "5"]
     monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments, *options])
@@ -64,6 +72,29 @@ def test_the_encoder_is_timed_against_its_definition(monkeypatch, capsys, tiny_e
     printed = capsys.readouterr().out
     assert "x plain eager (" in printed and "audio-s/s" in printed and "GFLOP per call" in printed
     assert (os.environ.get("ICEFALL_ALP_FUSED") != "0") == chains.FUSED  # left as it was
+
+
+def test_the_loss_in_rows_has_the_gradient_of_the_loss_at_once(monkeypatch, capsys):
+    arguments = ["loss", "--clips", "60", "--dim", "8", "--held", "600", "--rounds", "5"]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert "60 clips, 600 of 3,600 similarities at a time" in printed and "x all at once (" in printed
+
+
+def test_the_plain_captioning_step_computes_the_same_loss(tiny_encoder):
+    arguments = SimpleNamespace(
+        encoder=tiny_encoder, layers=None, device=torch.device("cpu"), text_width=64, text_layers=1, vocabulary=1100,
+        max_duration=3.0, clip_seconds=1.0,
+    )  # fmt: skip
+    features, lens = _workload.make_features(arguments, 80)
+    batch = CaptionBatch(features, lens, caption_step._captions(len(lens)), ["a", "b", "c"])
+    losses = []
+    for kind in (CaptioningObjective, caption_step._Plain):
+        objective = caption_step._objective(kind, arguments).eval()
+        out = objective(batch)
+        losses.append(float(getattr(out, "total", out)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmarks.optimizer import reference_scaled_adam
 from icefall_alp.config.loader import config_from_dict, read_yaml
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models import AudioEncoder
@@ -73,3 +74,24 @@ def same_draws(step: Callable[[], object]) -> Callable[[], None]:
         step()
 
     return run
+
+
+def trained(module: nn.Module) -> list[nn.Parameter]:
+    """What an optimizer is given."""
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def looped_scaled_adam(module: nn.Module) -> Callable[[], None]:
+    """ScaledAdam as a loop over the parameters; one that the loss did not reach this time has no gradient."""
+    parameters = trained(module)
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    update = reference_scaled_adam(parameters, lr=1e-4)
+
+    def checked() -> None:
+        for p in parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        update()
+
+    return checked

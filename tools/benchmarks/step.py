@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from benchmarks import _workload
-from benchmarks.optimizer import reference_scaled_adam
 from benchmarks.timing import count_flops, report, report_limits, report_memory, take_turns
 from icefall_alp.models import text_encoder
 from icefall_alp.models.pooling import masked_mean
@@ -33,8 +32,8 @@ def run(arguments: argparse.Namespace) -> None:
     features, lens = _workload.make_features(arguments, 80)
     ours, plain = _Towers(arguments), _Towers(arguments)
     steps = {
-        "plain eager": _plainly(_step(plain, features, lens, arguments, _looped(plain))),
-        "ours": _step(ours, features, lens, arguments, ScaledAdam(_trained(ours), lr=1e-4).step),
+        "plain eager": _plainly(_step(plain, features, lens, arguments, _workload.looped_scaled_adam(plain))),
+        "ours": _step(ours, features, lens, arguments, ScaledAdam(_workload.trained(ours), lr=1e-4).step),
     }
     steps = {name: _workload.same_draws(step) for name, step in steps.items()}
     seconds = float(lens.sum()) / _workload.FRAMES_PER_SECOND
@@ -67,10 +66,6 @@ class _Towers(nn.Module):
         logits = 20.0 * F.normalize(audio.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
         labels = torch.arange(len(logits), device=logits.device)
         return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
-
-
-def _trained(towers: _Towers) -> list[nn.Parameter]:
-    return [p for p in towers.parameters() if p.requires_grad]
 
 
 def _captions(lens: Tensor, arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
@@ -108,19 +103,3 @@ def _plainly(step: Callable[[], None]) -> Callable[[], None]:
             text_encoder.TOGETHER = together
 
     return plain
-
-
-def _looped(towers: _Towers) -> Callable[[], None]:
-    """ScaledAdam as a loop over the parameters; one that the loss did not reach this time has no gradient."""
-    parameters = _trained(towers)
-    for p in parameters:
-        p.grad = torch.zeros_like(p)
-    update = reference_scaled_adam(parameters, lr=1e-4)
-
-    def checked() -> None:
-        for p in parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        update()
-
-    return checked

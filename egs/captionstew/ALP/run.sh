@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Audio-language pretraining on CaptionStew: from corpora on disk to the results table.
 #
-#   ./run.sh                                        embedded recordings, every stage, about half an hour on 2 cores
+#   ./run.sh                                        embedded recordings, every stage, 20 to 25 minutes on 2 cores
 #   ./run.sh --stage 5 --stop-stage 5 --objective captioning      one stage, one run
 #   ./run.sh --conf conf --num-processes 8          the paper's corpora (local/corpora.sh says where they lie)
 #

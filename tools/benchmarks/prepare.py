@@ -68,15 +68,17 @@ def measure_stages(work_dir: Path, args: argparse.Namespace) -> None:
         "--roots",
         *roots,
     ]
+    subsets = str(RECIPE / "conf/subsets.yaml")
     usages = {
         "stage 0 (prepare)": measure(prepare, work_dir),
         "stage 1 (merge)": measure([str(local / "merge_captionstew.py"), "--corpora", str(corpora)], work_dir),
+        "stage 1 (subsets)": measure([str(local / "make_subsets.py"), "--subsets", subsets], work_dir),
     }
     summary = json.loads((work_dir / "data/captionstew/summary.json").read_text(encoding="utf-8"))
     captions, leaks = (sum(c[kind] for c in summary["sources"].values()) for kind in ("captions_in", "leak"))
     kept = summary["train"]["captions"] + summary["valid"]["captions"]
     print(f"{captions:,} captions of {len(summary['sources'])} sources in, {kept:,} out; {leaks:,} clips leaked")
-    usages["both"] = Usage(
+    usages["together"] = Usage(
         sum(u.seconds for u in usages.values()),
         sum(u.cpu_seconds for u in usages.values()),
         max(u.peak_bytes for u in usages.values()),

@@ -201,7 +201,7 @@ def test_objective_and_init_choose_the_runs():
 def test_a_subset_is_an_overlay_with_its_own_run():
     commands = call("--stage", "5", "--stop-stage", "7", "--dry-run", "true", "--subset", "small").stdout
     assert "exp/contrastive_scratch_small/checkpoints" in commands and "conf/mini/subsets/small.yaml" in commands
-    assert "--exp-dir exp/contrastive_scratch_small exp/captioning_scratch_small" in commands
+    assert "--exp-dir exp/captioning_scratch_small exp/contrastive_scratch_small" in commands
     assert "exp/log_mel" not in commands and "exp/tagging_small" not in commands
 
 

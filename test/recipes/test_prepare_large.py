@@ -47,8 +47,8 @@ def work(tmp_path_factory):
 
 def test_time_and_memory_of_each_stage_are_printed(work):
     _, output = work
-    for stage in ("stage 0", "stage 1", "both"):
-        (line,) = re.findall(rf"^{stage}.* +([\d.]+) s +([\d.]+) CPU s +([\d.]+) GiB$", output, re.MULTILINE)
+    for stage in ("stage 0 (prepare)", "stage 1 (merge)", "stage 1 (subsets)", "together"):
+        (line,) = re.findall(rf"^{re.escape(stage)} +([\d.]+) s +([\d.]+) CPU s +([\d.]+) GiB$", output, re.MULTILINE)
         seconds, cpu_seconds, gib = map(float, line)
         assert seconds > 0 and cpu_seconds > 0 and 0.01 < gib < 6
 

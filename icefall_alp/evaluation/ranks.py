@@ -88,28 +88,34 @@ def rank(queries: Tensor, items: Tensor, right: np.ndarray) -> Ranks:
         if not torch.isfinite(vectors).all():
             raise UserError(f"retrieval: {what} embedding is not finite; the head diverged: lower base_lr")
     first, precision = [], []
-    # Equal items get one column: products of equal rows may differ in the last bit, which would break their tie.
-    distinct, column_of_item = _distinct_rows(items)
+    # Equal items share a column: products of equal rows may differ in the last bit, which would break their tie.
+    distinct, column_of_item, copies = _distinct_rows(items)
     answers = torch.from_numpy(right).to(items.device)
-    step = max(1, BLOCK // len(items))
+    step = min(len(queries), max(1, BLOCK // len(distinct)))
+    similarity = queries.new_empty(step, len(distinct))
+    not_below = torch.empty_like(similarity, dtype=torch.float32)
     for start in range(0, len(queries), step):
-        similarity = queries[start : start + step] @ distinct.T
-        if len(distinct) < len(items):
-            similarity = similarity[:, column_of_item]
-        ranks = _block_ranks(similarity, answers[start : start + step])
+        block, answer = queries[start : start + step], answers[start : start + step]
+        products = torch.mm(block, distinct.T, out=similarity[: len(block)])
+        own = products.gather(1, column_of_item[answer.clamp(min=0)]).masked_fill(answer < 0, -torch.inf)
+        ranks = _block_ranks(products, own.sort(dim=1, descending=True).values, copies, not_below[: len(block)])
         first.append(ranks[:, 0].cpu().numpy())
         precision.append(_average_precision(ranks).cpu().numpy())
     return Ranks(np.concatenate(first).astype(np.int64), np.concatenate(precision))
 
 
-def _block_ranks(similarity: Tensor, right: Tensor) -> Tensor:
-    """Ranks (q, R) of the right answers, rising; infinite where there are fewer than R. Overwrites `similarity`."""
-    absent = right < 0
-    own = similarity.gather(1, right.clamp(min=0)).masked_fill(absent, -torch.inf)
-    # not all of a row's right answers may exist; the first always does, so writing it again changes nothing
-    similarity.scatter_(1, torch.where(absent, right[:, :1], right), -torch.inf)
-    own = own.sort(dim=1, descending=True).values
-    wrong_before = torch.stack([(similarity >= column[:, None]).sum(dim=1) for column in own.T], dim=1)
+def _block_ranks(similarity: Tensor, own: Tensor, copies: Tensor, not_below: Tensor) -> Tensor:
+    """Ranks (q, R) of the right answers, rising; infinite where there are fewer than R.
+
+    Args:
+        similarity: (q, columns).
+        own: (q, R) similarities of the right answers, falling; -inf where there are fewer than R.
+        copies: (columns,) how many items share a column; float32 counts exactly up to 16 million.
+        not_below: (q, columns) that is written over.
+    """
+    all_before = [torch.ge(similarity, column[:, None], out=not_below) @ copies for column in own.T]
+    right_before = (own[:, None, :] >= own[:, :, None]).sum(dim=2)
+    wrong_before = torch.stack(all_before, dim=1) - right_before
     ranks = wrong_before + torch.arange(1, own.size(1) + 1, device=own.device)
     return ranks.double().masked_fill(own == -torch.inf, torch.inf)
 
@@ -121,17 +127,15 @@ def _average_precision(ranks: Tensor) -> Tensor:
     return found.masked_fill(ranks > DEPTH, 0.0).sum(dim=1) / possible
 
 
-def _distinct_rows(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows of (M, E), and which of them each row is (M,)."""
+def _distinct_rows(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The distinct rows (D, E) of (M, E), which of them each row is (M,), and how often each occurs (D,)."""
     seen: dict[bytes, int] = {}
     digests = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in vectors.cpu().numpy())
-    column_of_item = torch.tensor([seen.setdefault(digest, len(seen)) for digest in digests])
-    if len(seen) == len(vectors):
-        return vectors, column_of_item.to(vectors.device)
-    first = torch.full((len(seen),), len(vectors)).scatter_reduce(
-        0, column_of_item, torch.arange(len(vectors)), reduce="amin"
-    )
-    return vectors[first.to(vectors.device)], column_of_item.to(vectors.device)
+    which = torch.tensor([seen.setdefault(digest, len(seen)) for digest in digests])
+    copies = torch.bincount(which).float()
+    first = torch.full((len(seen),), len(vectors)).scatter_reduce(0, which, torch.arange(len(vectors)), reduce="amin")
+    device = vectors.device
+    return vectors if len(seen) == len(vectors) else vectors[first.to(device)], which.to(device), copies.to(device)
 
 
 @dataclass(frozen=True)

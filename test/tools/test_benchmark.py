@@ -82,6 +82,14 @@ def test_the_loss_in_rows_has_the_gradient_of_the_loss_at_once(monkeypatch, caps
     assert "60 clips, 600 of 3,600 similarities at a time" in printed and "x all at once (" in printed
 
 
+def test_ranks_are_measured_in_both_directions_and_beside_sorting(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *"ranks --clips 40 --captions 3 --dim 4 --rounds 5".split()])
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert "text to audio: 120 captions, 40 clips" in printed and "audio to text: 120 captions, 40 clips" in printed
+    assert "x sorting all (" in printed
+
+
 def test_the_plain_captioning_step_computes_the_same_loss(tiny_encoder):
     arguments = SimpleNamespace(
         encoder=tiny_encoder, layers=None, device=torch.device("cpu"), text_width=64, text_layers=1, vocabulary=1100,

@@ -83,7 +83,8 @@ def test_the_loss_in_rows_has_the_gradient_of_the_loss_at_once(monkeypatch, caps
 
 
 def test_ranks_are_measured_in_both_directions_and_beside_sorting(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *"ranks --clips 40 --captions 3 --dim 4 --rounds 5".split()])
+    arguments = ["ranks", "--clips", "40", "--captions", "3", "--dim", "4", "--rounds", "5"]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
     benchmark.main()
     printed = capsys.readouterr().out
     assert "text to audio: 120 captions, 40 clips" in printed and "audio to text: 120 captions, 40 clips" in printed

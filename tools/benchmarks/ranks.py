@@ -34,8 +34,11 @@ def run(arguments: argparse.Namespace) -> None:
         began = time.perf_counter()
         found = function(text, audio, clip_of_caption)
         seconds = time.perf_counter() - began
-        print(f"{direction}: {len(text):,} captions, {len(audio):,} clips: {seconds:.1f} s, R@1 {found.recall_at(1):.2f}, "
-              f"{_peak_gib() - before:.2f} GiB more than the embeddings' {before:.2f} so far", flush=True)  # fmt: skip
+        print(
+            f"{direction}: {len(text):,} captions, {len(audio):,} clips: {seconds:.1f} s, "
+            f"R@1 {found.recall_at(1):.2f}; {_peak_gib():.2f} GiB, before ranking {before:.2f}",
+            flush=True,
+        )
     queries, answers = text[:SAMPLE], clip_of_caption[:SAMPLE, None]
     if not np.array_equal(sorted_ranks(queries, audio, answers), rank(queries, audio, answers).first):
         raise UserError("ranks differ from those of sorting")

@@ -84,7 +84,7 @@ def write_lists(items: list[Item], results: list[Rendered], root: Path) -> None:
         rendered[result.corpus][result.path] = result
     listed = {item.ident: item for item in items if item.corpus == "audioset"}
     for item in items:
-        if item.split in FROM_AUDIOSET:
+        if item.split in FROM_AUDIOSET or (item.corpus, item.split) == ("audioset_strong", "train"):
             ident = item.ident.removeprefix("Y") if item.corpus == "wavcaps" else item.ident
             named = replace(item, corpus="audioset", split="unbalanced_train", ident=ident)
             listed.setdefault(ident, named)

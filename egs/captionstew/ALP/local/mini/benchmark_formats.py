@@ -20,6 +20,7 @@ from .music_words import magnatagatune_tags
 from .planning import Item
 
 RARE_TAGS = ("eerie", "jazz", "trumpet", "organ", "bells", "percussion", "clarinet", "plucking")
+HUMAN_SOUNDS = ("Singing", "Laughter", "Clapping", "Applause", "Walk, footsteps", "Run")
 NSYNTH_FAMILIES = (
     "bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal",
 )  # fmt: skip
@@ -27,19 +28,22 @@ NSYNTH_SOURCES = ("acoustic", "electronic", "synthetic")
 
 
 def strong_label(event: Event) -> str:
-    """Display name of an event in AudioSet-strong, which calls all music Music."""
+    """One of five broad names of AudioSet-strong: of many a narrow class there is one recording for test clips."""
     if event.domain == "music":
         return "Music"
-    return TAGS[event.tag][0][0] if event.tag else "Sound effect"
+    names = TAGS[event.tag][0] if event.tag else ("",)
+    if names[0] in HUMAN_SOUNDS:
+        return "Human sounds"
+    return names[-1] if names[-1] in ("Speech", "Animal") else "Sound effect"
 
 
 def write_audioset_strong(items: list[Item], root: Path, rendered: dict[str, Rendered]) -> None:
     """The two lists of events and the names; labels are MIDs."""
     header = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
     used = set()
-    for part, split in (("train", "balanced_train"), ("eval", "eval")):
+    for part in ("train", "eval"):
         rows: list[tuple] = []
-        for item in of_split(items, split):
+        for item in of_split(items, part):
             segment = f"{item.ident}_{item.start * 1000}"
             for index, onset, offset in rendered[item.path].events:
                 label = strong_label(item.scene.sounds[index].event)

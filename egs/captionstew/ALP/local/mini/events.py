@@ -249,7 +249,7 @@ MIDS = {
     "Organ": "/m/013y1f", "Harp": "/m/03m5k", "Snare drum": "/m/06rvn", "Bass drum": "/m/0bm02", "Hi-hat": "/m/03qtq",
     "Tabla": "/m/01p970", "Helicopter": "/m/09ct_", "Applause": "/m/028ght", "Gunshot, gunfire": "/m/032s66",
     "Music": "/m/04rlf", "Sound effect": "/m/0c1dj", "Human_voice": "/m/09l8g", "Musical_instrument": "/m/04szw",
-    "Wild_animals": "/m/01280g", "Domestic_animals_and_pets": "/m/068hy",
+    "Wild_animals": "/m/01280g", "Domestic_animals_and_pets": "/m/068hy", "Human sounds": "/m/0dgw9r",
 }  # fmt: skip
 _PREFIX = {"T": "tuxpaint", "S": "scratch", "P": "sonicpi"}
 

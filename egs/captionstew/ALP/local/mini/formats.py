@@ -125,7 +125,7 @@ def write_paraspeechcaps(items: list[Item], root: Path, rendered: dict[str, Rend
 def write_audioset(items: list[Item], root: Path, rendered: dict[str, Rendered]) -> None:
     """The three segment lists and the class list; one audio file is empty.
 
-    The unbalanced list has the clips that WavCaps took from AudioSet (split "unbalanced_train"): they were not
+    The unbalanced list has the clips that others took from AudioSet (split "unbalanced_train"): they were not
     downloaded, but their start times are known.
     """
     names = sorted({name for item in items for name in audioset_labels(item)})

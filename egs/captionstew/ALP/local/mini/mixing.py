@@ -24,7 +24,7 @@ TAIL_SECONDS = 0.5
 SHORTEST_SECONDS = 1.05
 BACKGROUND_DB = -14.0
 FRAME = 400
-HOP, HEARD_DB, PAUSE_SECONDS = 160, -30.0, 0.25
+HOP, HEARD_DB, PAUSE_SECONDS = 160, -30.0, 0.7
 
 
 class Rendered(NamedTuple):
@@ -62,7 +62,7 @@ def mix_down(sounds: list[np.ndarray], scene: Scene, key: str) -> np.ndarray:
     rng = np.random.default_rng(zlib.crc32(key.encode()))
     mix = arrange(sounds, scene)
     if scene.seconds:
-        mix = np.tile(mix, int(np.ceil(scene.seconds * SAMPLE_RATE / len(mix))))
+        mix = fade(np.resize(mix, round(scene.seconds * SAMPLE_RATE)))
     if scene.reverberation:
         mix = fftconvolve(mix, room(scene.reverberation, rng))
     before, after = (round(margin * SAMPLE_RATE) for margin in scene.margins)
@@ -83,14 +83,17 @@ def spans(sounds: list[np.ndarray], scene: Scene) -> list[tuple[int, float, floa
         PAUSE_SECONDS do not end a sound.
     """
     found = []
-    longest, before = max(map(len, sounds)), round(scene.margins[0] * SAMPLE_RATE)
-    for index, (start, sound) in enumerate(zip(places(sounds, scene), sounds, strict=True)):
+    longest, starts, before = max(map(len, sounds)), places(sounds, scene), round(scene.margins[0] * SAMPLE_RATE)
+    once = max(start + len(sound) for start, sound in zip(starts, sounds, strict=True))
+    for index, (start, sound) in enumerate(zip(starts, sounds, strict=True)):
         looped = np.resize(sound, longest) if scene.arrangement == "background" and index else sound
-        power = np.convolve(looped.astype(np.float64) ** 2, np.ones(HOP) / HOP, "same")[::HOP]
+        track = np.pad(looped, (start, once - start - len(looped)))
+        track = np.resize(track, round(scene.seconds * SAMPLE_RATE) or once)
+        power = (track[: len(track) // HOP * HOP].reshape(-1, HOP) ** 2).mean(axis=1)
         heard = np.flatnonzero(power > power.max() * 10 ** (HEARD_DB / 10))
         cuts = np.flatnonzero(np.diff(heard) * HOP > PAUSE_SECONDS * SAMPLE_RATE)
         for first, last in zip(heard[[0, *(cuts + 1)]], heard[[*cuts, -1]], strict=True):
-            onset, offset = ((before + start + hop * HOP) / SAMPLE_RATE for hop in (first, last + 1))
+            onset, offset = ((before + hop * HOP) / SAMPLE_RATE for hop in (first, last + 1))
             found.append((index, round(float(onset), 3), round(float(offset), 3)))
     return found
 

@@ -26,7 +26,7 @@ def plan_corpora(planner: Planner) -> list[Item]:
         *audiosetcaps,
         *plan_fusionaudio(planner, audioset, audiosetcaps, musiccaps),
         *plan_jamendomaxcaps(planner),
-        *plan_audioset_strong(planner, audioset),
+        *plan_audioset_strong(planner),
         *vggsound,
         *plan_voxceleb1(planner),
         *plan_cremad(planner),

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .captions import describe
+from .events import TAGS
 from .planning import Item, Planner
 from .scenes import draw_scene
 
 VGGSOUND = {"train": 380, "test": 220}
-AUDIOSET_STRONG = {"balanced_train": 480, "eval": 220}
+AUDIOSET_STRONG = {"train": 240, "eval": 200}
+STRONG_SECONDS, STRONG_QUIET = 8.0, 3.0  # of a clip; in short ones 100 false positives per hour are next to none
 AUDIOSETCAPS = {"AudioSet": 120, "YouTube-8M": 100}
 SHARED = {"audiocaps": 60, "vggsound": 100, "audioset": 100, "audiosetcaps": 30}  # WavCaps has AudioCaps' first ones
 TRAP = "Y"  # a video whose id begins with Y must keep it
@@ -57,13 +59,20 @@ def plan_vggsound(planner: Planner) -> list[Item]:
     return items
 
 
-def plan_audioset_strong(planner: Planner, audioset: list[Item]) -> list[Item]:
-    """Clips of AudioSet, of which it tells when what sounds."""
-    items = []
+def plan_audioset_strong(planner: Planner) -> list[Item]:
+    """Clips of about the real ones' length, in which sounds go on, with the times at which each is heard."""
+    tags, items = planner.tags(("", *TAGS)), []
     for split, full in AUDIOSET_STRONG.items():
-        for item in [item for item in audioset if item.split == split][: planner.count(full, 16)]:
-            path = f"audio/{split}/Y{item.ident}.flac"
-            items.append(replace(item, corpus="audioset_strong", path=path))
+        side = "heldout" if split == "eval" else "train"
+        for index, ident in enumerate(planner.youtube_ids(f"audioset_strong/{split}", planner.count(full, len(tags)))):
+            rng = planner.rng("audioset_strong", ident)
+            scene = planner.tagged_scene(rng, side, tags, index)
+            before = round(float(rng.uniform(0.3, STRONG_QUIET - 0.3)), 3)
+            margins = (before, round(STRONG_QUIET - before, 3))
+            scene = replace(scene, seconds=STRONG_SECONDS - STRONG_QUIET, margins=margins)
+            path, start = f"audio/{split}/Y{ident}.flac", int(rng.integers(0, 30)) * 10
+            key = f"yt:{ident}:{start}"
+            items.append(Item("audioset_strong", split, ident, path, key, scene, (), tuple(scene.tags), start))
     return items
 
 

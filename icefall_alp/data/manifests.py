@@ -248,5 +248,6 @@ def listed_keys(manifests_dir: Path, corpus: str, split: str) -> set[str]:
     skipped = manifests_dir / f"{corpus}_skipped.jsonl"
     if skipped.is_file():
         with skipped.open(encoding="utf-8") as stream:
-            keys |= {entry["key"] for entry in map(json.loads, stream) if entry.get("split") == split}
+            entries = (entry for entry in map(json.loads, stream) if entry.get("split") == split)
+            keys |= {entry["key"] for entry in entries if "key" in entry}
     return keys

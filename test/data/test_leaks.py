@@ -139,7 +139,7 @@ def test_evaluated_keys_are_those_of_prepared_corpora_and_of_lists(tmp_path):
     manifests = tmp_path / "manifests"
     with jsonl_writer(manifests / "here_test_cuts.jsonl.gz") as write:
         write({"id": "fs:1"})
-    (manifests / "here_report.json").write_text("{}")
+    (manifests / "here_report.json").write_text('{"found": {"test": {"audio": 1}}}')
     assert evaluated_keys(tmp_path / "corpora.yaml", manifests) == {"here_test": ["fs:1"], "extra": ["fs:7"]}
 
 

@@ -13,6 +13,11 @@ from icefall_alp.data.damaged_rows import Rescue, rescue
 
 SEGMENT_COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
 SEGMENT_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv", "eval_segments.csv")
+CLOTHO_LISTS = {
+    "clotho_metadata_development.csv": "train",
+    "clotho_metadata_evaluation.csv": "test",
+    "clotho_metadata_validation.csv": "valid",  # last: four names are in two parts; ClothoAQA tests none of these
+}
 CLOTHO_COLUMNS = ("file_name", "sound_id", "start_end_samples")
 
 

@@ -202,5 +202,11 @@ def test_the_audit_finds_the_planted_clips_before_the_merge_and_none_after(plant
     assert {row["key"] for row in found} == {k for k in planter.planted if k in {row["cut"] for row in found}}
     after = run(audit, "--cuts", place.captionstew / "captionstew_train_cuts.jsonl.gz", *options)
     assert after.returncode == 0 and "| vggsound_test | 0 | 0 |" in after.stdout
+    cuts = place.captionstew / "captionstew_train_cuts.jsonl.gz"
+    again = run(audit, "--cuts", cuts, "--evaluated", cuts)
+    assert again.returncode == 1 and "| captionstew_train | " in again.stdout
+    cuts.with_name("theirs.jsonl").write_text('{"id": "180913"}\n')
+    unknown = run(audit, "--cuts", cuts, "--evaluated", cuts.with_name("theirs.jsonl"))
+    assert unknown.returncode == 1 and len(unknown.stderr.splitlines()) == 1 and "line 1: '180913'" in unknown.stderr
     nothing = run(audit, "--cuts", place.captionstew / "captionstew_train_cuts.jsonl.gz")
     assert nothing.returncode == 1 and nothing.stderr.startswith("error: nothing is evaluated")

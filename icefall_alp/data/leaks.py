@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from icefall_alp.data.audio_keys import SCHEMES, AudioKey, recognise
-from icefall_alp.data.captions import CutDict
+from icefall_alp.data.captions import CutDict, heard_key
 from icefall_alp.data.manifests import listed_keys, load_corpora
 from icefall_alp.utils.errors import UserError
 
@@ -185,12 +185,13 @@ class _Clip:
     id: str
     names: tuple[str, ...]  # the recording's id, the cut's (Lhotse may have numbered it), the paths of the audio
     sources: tuple[str, ...]
+    seconds: float
 
     def key(self, read: Callable[[str], str]) -> str | None:
-        """The key that `read` makes of the first name it can."""
+        """The key that `read` makes of the first name it can, and the length allows."""
         for name in self.names:
             try:
-                return read(name)
+                return heard_key(read(name), self.seconds)
             except ValueError:
                 continue
         return None
@@ -216,7 +217,10 @@ def _clip(line: int, cut: CutDict) -> _Clip:
     recording = _object(cut, "recording")
     names = (recording.get("id"), cut.get("id"), *(source.get("source") for source in _objects(recording, "sources")))
     texts = tuple(name for name in names if isinstance(name, str))
-    return _Clip(line, str(cut.get("id")), texts, _sources(cut))
+    seconds = cut.get("duration", 0.0)
+    if not isinstance(seconds, int | float):
+        raise ValueError("duration is no number")
+    return _Clip(line, str(cut.get("id")), texts, _sources(cut), seconds)
 
 
 def _sources(cut: CutDict) -> tuple[str, ...]:

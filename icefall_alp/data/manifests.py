@@ -40,6 +40,7 @@ from icefall_alp.data.captions import (
     AudioItem,
     CaptionedAudio,
     QuestionedAudio,
+    heard_key,
     jsonl_writer,
     make_cut,
     read_jsonl,
@@ -255,7 +256,7 @@ def listed_keys(manifests_dir: Path, corpus: str, split: str) -> set[str]:
     found = read_report(manifests_dir / f"{corpus}_report.json")["found"]
     has_cuts = split not in found or found[split]["audio"]
     path = manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz"
-    keys = {cut["id"] for cut in read_jsonl(path)} if has_cuts else set()
+    keys = {heard_key(cut["id"], cut["duration"]) for cut in read_jsonl(path)} if has_cuts else set()
     skipped = manifests_dir / f"{corpus}_skipped.jsonl"
     if skipped.is_file():
         with skipped.open(encoding="utf-8") as stream:

@@ -142,9 +142,13 @@ def test_evaluated_keys_are_those_of_prepared_corpora_and_of_lists(tmp_path):
     (tmp_path / "evaluated_names/extra.tsv").write_text("freesound\t7\n")
     manifests = tmp_path / "manifests"
     with jsonl_writer(manifests / "here_test_cuts.jsonl.gz") as write:
-        write({"id": "fs:1"})
+        write({"id": "fs:1", "duration": 50.0})
+        write({"id": "yt:Yaaaaaaaaaa:30000", "duration": 10.03})
+        write({"id": "yt:Ybbbbbbbbbb:30000", "duration": 50.0})
     (manifests / "here_report.json").write_text('{"found": {"test": {"audio": 1}}}')
-    assert evaluated_keys(tmp_path / "corpora.yaml", manifests) == {"here_test": ["fs:1"], "extra": ["fs:7"]}
+    assert evaluated_keys(tmp_path / "corpora.yaml", manifests) == {
+        "here_test": ["fs:1", "yt:Yaaaaaaaaaa:30000", "yt:Ybbbbbbbbbb:as"], "extra": ["fs:7"],
+    }  # fmt: skip
 
 
 # ---- the audit ------------------------------------------------------------------------------------------------------
@@ -205,7 +209,7 @@ def test_any_cutset_says_what_is_evaluated_compressed_or_not(tmp_path):
     [
         {"recording": "YtS9FbMAKnFc"}, {"recording": {"sources": "a.wav"}}, {"recording": {"sources": ["a.wav"]}},
         {"tracks": "none"}, {"tracks": [1]}, {"tracks": [{"cut": "a"}]}, {"supervisions": {}}, {"supervisions": [[]]},
-        {"supervisions": [{"custom": "dog"}]}, {"custom": ["corpus"]},
+        {"supervisions": [{"custom": "dog"}]}, {"custom": ["corpus"]}, {"duration": "10"},
     ],
 )  # fmt: skip
 def test_what_is_no_cut_of_lhotse_is_one_line(tmp_path, cut):
@@ -219,6 +223,15 @@ def test_what_is_no_cut_of_lhotse_is_one_line(tmp_path, cut):
     for read in (lambda path: audit(path, leaks), cutset_keys):
         with pytest.raises(UserError, match=r"cuts\.jsonl: line 3 cannot be read as a cut \(\w+ is no "):
             read(tmp_path / "cuts.jsonl")
+
+
+def test_the_audit_trusts_no_time_of_a_file_that_is_longer_than_its_key(tmp_path):
+    cuts = [{"id": f"yt:Y{letter * 10}:30000", "duration": seconds} for letter, seconds in (("a", 10), ("b", 50))]
+    (tmp_path / "cuts.jsonl").write_text("".join(json.dumps(cut) + "\n" for cut in cuts))
+    leaks = LeakFilter({"test": ["yt:Yaaaaaaaaaa:50000", "yt:Ybbbbbbbbbb:50000"]})
+    found = []
+    assert audit(tmp_path / "cuts.jsonl", leaks, found=found.append)["cuts"].leaking == 1
+    assert found[0]["cut"] == "yt:Ybbbbbbbbbb:30000"
 
 
 def test_the_audit_counts_by_the_corpora_of_the_captions(tmp_path):

@@ -45,11 +45,11 @@ class SkipList:
             _IN_MEMORY, "w+", encoding="utf-8", errors="backslashreplace"
         )
 
-    def add(self, reason: str, cause: str, **details: str) -> None:
-        """Note one thing that was left out."""
+    def add(self, reason: str, cause: str, count: int = 1, **details: str) -> None:
+        """Note one thing that was left out, or so many in one line."""
         if len(cause) > MAX_CAUSE_CHARACTERS:
             cause = f"{cause[:MAX_CAUSE_CHARACTERS]}..."
-        self._counts[reason] += 1
+        self._counts[reason] += count
         self._file.seek(0, os.SEEK_END)
         self._file.write(json.dumps({"reason": reason, "cause": cause, **details}, ensure_ascii=False) + "\n")
 
@@ -81,7 +81,7 @@ class SkipList:
             self.where, self._rescued = outer
 
     def counts(self) -> dict[str, int]:
-        """How many entries each reason has."""
+        """How many things each reason left out."""
         return dict(sorted(self._counts.items()))
 
 

@@ -6,7 +6,8 @@
         --corpora conf/corpora.yaml --manifests-dir data/manifests
     audit_leaks.py --cuts theirs.jsonl.gz --scheme youtube --evaluated vggsound_test_cuts.jsonl.gz more_names.tsv
 
-What is evaluated is given as in the merge (--corpora, --manifests-dir), as cutsets, or as lists `<scheme><TAB><name>`.
+What is evaluated is given as in the merge (--corpora, --manifests-dir), as cutsets of anyone, or as lists
+`<scheme><TAB><name>`, which ids need that tell no archive, such as plain numbers.
 The exit status is 0 when nothing collides and 1 when something does.
 """
 
@@ -18,8 +19,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from icefall_alp.data.audio_keys import SCHEMES
-from icefall_alp.data.captions import jsonl_writer, read_jsonl
-from icefall_alp.data.leaks import AuditCounts, LeakFilter, audit, evaluated_keys, matrix, name_of, read_names
+from icefall_alp.data.captions import jsonl_writer
+from icefall_alp.data.leaks import (
+    AuditCounts,
+    LeakFilter,
+    audit,
+    cutset_keys,
+    evaluated_keys,
+    matrix,
+    name_of,
+    read_names,
+)
 from icefall_alp.utils.errors import UserError, clean_exit
 
 
@@ -32,16 +42,14 @@ def main() -> None:
     parser.add_argument("--scheme", default="auto", choices=["auto", *SCHEMES], help="how their clips are named")
     parser.add_argument("--corpora", type=Path, help="corpora.yaml, whose evaluated splits count")
     parser.add_argument("--manifests-dir", type=Path, default=Path("data/manifests"), help="where these are prepared")
-    parser.add_argument("--evaluated", type=Path, nargs="*", default=[], help="cutsets of this project, or .tsv lists")
+    parser.add_argument("--evaluated", type=Path, nargs="*", default=[], help="cutsets, or .tsv lists of names")
     parser.add_argument("--strict", action="store_true", help="count the whole video or sound as evaluated")
     parser.add_argument("--output", type=Path, help=".jsonl.gz that gets a line for each collision")
     args = parser.parse_args()
 
     evaluated = evaluated_keys(args.corpora, args.manifests_dir) if args.corpora else {}
     for path in args.evaluated:
-        evaluated[name_of(path)] = (
-            read_names(path) if path.suffix == ".tsv" else [cut["id"] for cut in read_jsonl(path)]
-        )
+        evaluated[name_of(path)] = read_names(path) if path.suffix == ".tsv" else cutset_keys(path)
     if not any(evaluated.values()):
         raise UserError("nothing is evaluated: give --corpora with prepared manifests, or --evaluated")
     leaks = LeakFilter(evaluated, args.strict)

@@ -330,7 +330,7 @@ SCHEMES: dict[str, Callable[[str], str]] = {
     "magnatagatune": lambda name: magnatagatune(_stem(name)),
 }
 NAMESPACES = ("yt", "fs", "clotho", "bbc", "sb", "vox", "expresso", "emilia", "ears", "jam", "crema", "ravdess",
-              "iemocap", "cv", "meld", "nsynth", "musan", "mtat", "musicqa")  # fmt: skip
+              "iemocap", "cv", "meld", "nsynth", "musan", "mtat", "musicqa", "airbench")  # fmt: skip
 _TELLING = ("key", "voxceleb", "urbansound8k", "esc50", "youtube")  # whose ids look like no other's, in this order
 
 

@@ -24,12 +24,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from icefall_alp.data.audio_keys import UNWRITABLE
+from icefall_alp.data.audio_keys import UNWRITABLE, YOUTUBE_CLIP_MS
 from icefall_alp.utils.errors import UserError
 
 DOMAINS = ("sound", "music", "speech")
 MAX_CAPTION_CHARACTERS = 10_000  # some ten times the longest that the sources have
 MOST_CHOICES = 4
+_SLACK_MS = 1000  # that codecs may add to a clip of ten seconds
 CutDict = dict[str, Any]
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -232,6 +233,17 @@ def make_cut(item: AudioItem, header: AudioHeader, corpus: str, domain: str) -> 
         "custom": {"corpus": corpus},
         "type": "MonoCut",
     }
+
+
+def heard_key(key: str, seconds: float) -> str:
+    """The key by which audio of so many seconds is compared with other audio.
+
+    A YouTube key stands for ten seconds. A longer file is more of the video, or all of it, and nobody knows where it
+    begins: its time is unknown.
+    """
+    if not key.startswith("yt:") or seconds * 1000 <= YOUTUBE_CLIP_MS + _SLACK_MS:
+        return key
+    return f"{key.rpartition(':')[0]}:as"
 
 
 def check_cut(cut: CutDict) -> str:

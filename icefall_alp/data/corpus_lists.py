@@ -14,12 +14,14 @@ import re
 import tempfile
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from icefall_alp.data.damaged_rows import Rescue
 from icefall_alp.utils.errors import UserError
 
 MAX_CAUSE_CHARACTERS = 300  # of a note: a cause may quote an id of a megabyte
@@ -36,17 +38,18 @@ class SkipList:
 
     def __init__(self) -> None:
         self.where = ""
+        self._rescued: Callable[[], dict[str, str]] = dict
         self._counts: Counter[str] = Counter()
         # Millions of clips may be missing. Half a surrogate pair, which a bad row may hold, becomes its escape in JSON.
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115
             _IN_MEMORY, "w+", encoding="utf-8", errors="backslashreplace"
         )
 
-    def add(self, reason: str, cause: str, **details: str) -> None:
-        """Note one thing that was left out."""
+    def add(self, reason: str, cause: str, count: int = 1, **details: str) -> None:
+        """Note one thing that was left out, or so many in one line."""
         if len(cause) > MAX_CAUSE_CHARACTERS:
             cause = f"{cause[:MAX_CAUSE_CHARACTERS]}..."
-        self._counts[reason] += 1
+        self._counts[reason] += count
         self._file.seek(0, os.SEEK_END)
         self._file.write(json.dumps({"reason": reason, "cause": cause, **details}, ensure_ascii=False) + "\n")
 
@@ -61,22 +64,24 @@ class SkipList:
         return [json.loads(line) for line in self.lines()]
 
     @contextmanager
-    def bad_row(self, where: str, **details: str) -> Iterator[None]:
+    def bad_row(
+        self, where: str, rescued: Callable[[], dict[str, str]] | None = None, **details: str
+    ) -> Iterator[None]:
         """Note the row at `where` (file:line) if the block raises ValueError, and go on.
 
         Give `key` and `split` in `details` as soon as they are known: a benchmark's clip is kept out of the sources
-        even if the rest of its row is useless.
+        even if the rest of its row is useless. `rescued` finds them for this block and those inside that do not know.
         """
-        outer, self.where = self.where, where
+        outer, self.where, self._rescued = (self.where, self._rescued), where, rescued or self._rescued
         try:
             yield
         except ValueError as error:
-            self.add("bad_row", str(error), where=where, **details)
+            self.add("bad_row", str(error), **({"where": where} | self._rescued() | details))
         finally:
-            self.where = outer
+            self.where, self._rescued = outer
 
     def counts(self) -> dict[str, int]:
-        """How many entries each reason has."""
+        """How many things each reason left out."""
         return dict(sorted(self._counts.items()))
 
 
@@ -136,6 +141,7 @@ def csv_rows(
     has_header: bool = True,
     delimiter: str = ",",
     begins_row: str | None = None,
+    rescue: Rescue | None = None,
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Read a list with separators row by row, so that a damaged row spoils no other.
 
@@ -152,6 +158,7 @@ def csv_rows(
         delimiter: what stands between fields.
         begins_row: regular expression of how every row begins, for a list with line breaks in its texts. A stray quote
             can then not swallow the next row; without it a row is a line.
+        rescue: finds the clip of a damaged row; for lists with evaluated clips.
 
     Yields:
         `file:line` of the row's first line and the row by column name.
@@ -161,27 +168,26 @@ def csv_rows(
     """
     dialect = _Dialect(encoding, delimiter, re.compile(begins_row.encode()) if begins_row else None)
     names: list[str] | None = None if has_header else list(columns)
-    for number, fields in _records(_lines(path, skipped), dialect, names):
+    for number, line, fields in _records(_lines(path, skipped), dialect, names):
         where = f"{path.name}:{number}"
-        if isinstance(fields, ValueError):
-            skipped.add("bad_row", str(fields), where=where)
-        elif names is None:
-            names = fields
-            if absent := [name for name in columns if name not in names]:
-                shown = ",".join(names)[:MAX_CAUSE_CHARACTERS]
-                raise UserError(f"{where}: no column {', '.join(absent[:3])} in the header {shown}")
-        elif fields and (has_header or not fields[0].startswith("#")):
-            if len(fields) != len(names):
-                skipped.add("bad_row", f"{len(fields)} columns instead of {len(names)}", where=where)
-            else:
-                with skipped.bad_row(where):
-                    yield where, dict(zip(names, fields, strict=True))
+        with skipped.bad_row(where, partial(rescue, line) if rescue else None):
+            if isinstance(fields, ValueError):
+                raise fields
+            if names is None:
+                names = fields
+                if absent := [name for name in columns if name not in names]:
+                    shown = ",".join(names)[:MAX_CAUSE_CHARACTERS]
+                    raise UserError(f"{where}: no column {', '.join(absent[:3])} in the header {shown}")
+            elif fields and (has_header or not fields[0].startswith("#")):
+                if len(fields) != len(names):
+                    raise ValueError(f"{len(fields)} columns instead of {len(names)}")
+                yield where, dict(zip(names, fields, strict=True))
 
 
 def _records(
     lines: Iterator[tuple[int, bytes]], dialect: _Dialect, names: list[str] | None
-) -> Iterator[tuple[int, list[str] | ValueError]]:
-    """Number of the first line of each record and its fields, or what is wrong with that line."""
+) -> Iterator[tuple[int, bytes, list[str] | ValueError]]:
+    """Number of the first line of each record, the line, and the record's fields or what is wrong with that line."""
     waiting: deque[tuple[int, bytes]] = deque()
     width = len(names) if names else 0
     while (first := waiting.popleft() if waiting else next(lines, None)) is not None:
@@ -203,19 +209,19 @@ def _records(
                 raise ValueError
         except ValueError as error:
             waiting.extendleft(reversed(joined))
-            yield number, ValueError("a quote is opened and not closed") if joined else error
+            yield number, first[1], ValueError("a quote is opened and not closed") if joined else error
         else:
-            yield number, fields
+            yield number, first[1], fields
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------
 
 
-def jsonl_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, Any]]]:
+def jsonl_rows(path: Path, skipped: SkipList, rescue: Rescue | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read one JSON object per line; yields `file:line` and the object, other lines go to `skipped`."""
     for number, raw in _lines(path, skipped):
         where = f"{path.name}:{number}"
-        with skipped.bad_row(where):
+        with skipped.bad_row(where, partial(rescue, raw) if rescue else None):
             yield where, json_object(read_json(raw))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from icefall_alp.data.audio_keys import SCHEMES, AudioKey, recognise
-from icefall_alp.data.captions import CutDict
+from icefall_alp.data.captions import CutDict, heard_key
 from icefall_alp.data.manifests import listed_keys, load_corpora
 from icefall_alp.utils.errors import UserError
 
@@ -71,10 +71,15 @@ def read_names(path: Path) -> list[str]:
     """Keys of a list `<scheme><TAB><name>`, a line each, `#` before comments; for schemes see `audio_keys.SCHEMES`.
 
     Raises:
-        UserError: a line that names no audio. An evaluated clip that goes unread would be one to train on.
+        UserError: no such list, or a line that names no audio. An evaluated clip that goes unread would be one to
+            train on.
     """
     keys = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of names ({error})") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         scheme, _, name = line.partition("\t")
@@ -124,24 +129,37 @@ def audit(
         Counts by source: the corpora that a cut's captions come from, else the corpus it names, else the file.
 
     Raises:
-        UserError: no such file, or a damaged one; names the line.
+        UserError: no such file, a damaged one, or a line that is no cut; names the line.
     """
     read = recognise if scheme == "auto" else SCHEMES[scheme]
     counts: dict[str, AuditCounts] = defaultdict(AuditCounts)
-    for cut in _read_cuts(cutset):
-        parts = [track["cut"] for track in cut.get("tracks", ())] or [cut]
-        for part in parts:
-            sources = _sources(part) or [name_of(cutset)]
-            key = _key(part, read)
-            collisions = leaks.collisions(key) if key else {}
-            for benchmark, other in collisions.items():
-                found({"cut": str(part.get("id")), "key": key or "", "benchmark": benchmark, "collides_with": other})
-            for source in sources:
-                counts[source].clips += 1
-                counts[source].unrecognised += key is None
-                counts[source].leaking += bool(collisions)
-                counts[source].benchmarks.update(collisions.keys())
+    for clip in _read_clips(cutset):
+        key = clip.key(read)
+        collisions = leaks.collisions(key) if key else {}
+        for benchmark, other in collisions.items():
+            found({"cut": clip.id, "key": key or "", "benchmark": benchmark, "collides_with": other})
+        for source in clip.sources or [name_of(cutset)]:
+            counts[source].clips += 1
+            counts[source].unrecognised += key is None
+            counts[source].leaking += bool(collisions)
+            counts[source].benchmarks.update(collisions.keys())
     return dict(counts)
+
+
+def cutset_keys(cutset: Path) -> list[str]:
+    """Keys of the clips of a cutset, whoever wrote it.
+
+    Raises:
+        UserError: it cannot be read, or a clip names no audio. One that goes unread would be one to train on.
+    """
+    keys = []
+    for clip in _read_clips(cutset):
+        key = clip.key(recognise)
+        if key is None:
+            problem = f"line {clip.line}: {clip.id[:80]!r} does not tell which audio it is"
+            raise UserError(f"{cutset}: {problem}; give the names in a .tsv list with their scheme")
+        keys.append(key)
+    return keys
 
 
 def name_of(cutset: Path) -> str:
@@ -156,7 +174,30 @@ def matrix(rows: dict[str, dict[str, int]], benchmarks: Iterable[str]) -> list[s
     return lines + [f"| {b} | {' | '.join(f'{rows[name].get(b, 0):,}' for name in names)} |" for b in benchmarks]
 
 
-def _read_cuts(path: Path) -> Iterator[CutDict]:
+# ---- cutsets of others ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """What a cut, or one track of a mixed cut, says about its audio."""
+
+    line: int
+    id: str
+    names: tuple[str, ...]  # the recording's id, the cut's (Lhotse may have numbered it), the paths of the audio
+    sources: tuple[str, ...]
+    seconds: float
+
+    def key(self, read: Callable[[str], str]) -> str | None:
+        """The key that `read` makes of the first name it can, and the length allows."""
+        for name in self.names:
+            try:
+                return heard_key(read(name), self.seconds)
+            except ValueError:
+                continue
+        return None
+
+
+def _read_clips(path: Path) -> Iterator[_Clip]:
     number = 0
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
@@ -164,27 +205,47 @@ def _read_cuts(path: Path) -> Iterator[CutDict]:
                 cut = json.loads(line)
                 if not isinstance(cut, dict):
                     raise ValueError("no JSON object")
-                yield cut
+                tracks = [_object(track, "cut") for track in _objects(cut, "tracks")]
+                clips = [_clip(number + 1, part) for part in tracks or [cut] if part.get("type") != "PaddingCut"]
+                yield from clips
                 number += 1
     except (EOFError, OSError, zlib.error, ValueError, RecursionError) as error:
         raise UserError(f"{path}: line {number + 1} cannot be read as a cut ({error})") from error
 
 
-def _sources(cut: CutDict) -> list[str]:
-    captions = [c for s in cut.get("supervisions") or () for c in (s.get("custom") or {}).get("captions") or ()]
+def _clip(line: int, cut: CutDict) -> _Clip:
+    recording = _object(cut, "recording")
+    names = (recording.get("id"), cut.get("id"), *(source.get("source") for source in _objects(recording, "sources")))
+    texts = tuple(name for name in names if isinstance(name, str))
+    seconds = cut.get("duration", 0.0)
+    if not isinstance(seconds, int | float):
+        raise ValueError("duration is no number")
+    return _Clip(line, str(cut.get("id")), texts, _sources(cut), seconds)
+
+
+def _sources(cut: CutDict) -> tuple[str, ...]:
+    listed = [_object(supervision, "custom").get("captions") for supervision in _objects(cut, "supervisions")]
+    captions = [caption for captions in listed if isinstance(captions, list) for caption in captions]
     of_captions = {str(c["source"]) for c in captions if isinstance(c, dict) and c.get("source")}
-    corpus = (cut.get("custom") or {}).get("corpus")
-    return sorted(of_captions) or ([str(corpus)] if corpus else [])
+    corpus = _object(cut, "custom").get("corpus")
+    return tuple(sorted(of_captions)) or ((str(corpus),) if corpus else ())
 
 
-def _key(cut: CutDict, read: Callable[[str], str]) -> str | None:
-    """From the recording's id, the cut's (Lhotse may have numbered it), or the path of the audio."""
-    recording: dict[str, Any] = cut.get("recording") or {}
-    paths = [source.get("source") for source in recording.get("sources") or ()]
-    for name in (recording.get("id"), cut.get("id"), *paths):
-        if isinstance(name, str):
-            try:
-                return read(name)
-            except ValueError:
-                continue
-    return None
+def _object(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    """A member that is a JSON object; an empty one where it is absent or null."""
+    value = holder.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is no JSON object")
+    return value
+
+
+def _objects(holder: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A member that is a list of JSON objects; an empty one where it is absent or null."""
+    value = holder.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ValueError(f"{name} is no list of JSON objects")
+    return value

@@ -10,6 +10,8 @@ of what was skipped are written, in memory that does not grow with the corpus:
     <corpus>_skipped.jsonl           reason (missing, unreadable, bad_row, duplicate, contradiction, ...), cause
                                      and key or place; here is the id of every clip that is listed and missing
     <corpus>_classes.txt             label names in index order, where the corpus has a class list
+
+A benchmark of which only the lists are there gets a warning and no cuts: what it evaluates is known all the same.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -37,6 +40,7 @@ from icefall_alp.data.captions import (
     AudioItem,
     CaptionedAudio,
     QuestionedAudio,
+    heard_key,
     jsonl_writer,
     make_cut,
     read_jsonl,
@@ -143,7 +147,7 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
         args: of `preparation_parser`.
 
     Raises:
-        UserError: no folder, no row in `corpora.yaml`, or not one of the listed clips is on disk.
+        UserError: no folder, no row in `corpora.yaml`, no clip listed or, of a source, not one of them on disk.
     """
     row = corpus_row(corpus, args)
     listed = joined_items(items, skipped, args.manifests_dir)
@@ -159,7 +163,12 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
     _write_skipped(args.manifests_dir / f"{corpus}_skipped.jsonl", skipped)
     atomic_write_text(args.manifests_dir / f"{corpus}_report.json", json.dumps(report, indent=1) + "\n")
     if not any(counts["audio"] for counts in found.values()):
-        raise UserError(f"{args.corpus_dir}: none of the {num_listed:,} clips that {corpus} lists can be read there")
+        nothing = f"{args.corpus_dir}: none of the {num_listed:,} clips that {corpus} lists can be read there"
+        if row.role == "source" or not num_listed:
+            raise UserError(nothing)
+        for split in found:  # an empty cutset would pass for a prepared one
+            (args.manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz").unlink()
+        print(f"warning: {nothing}; no source may hold what it evaluates, and no stage can use it", file=sys.stderr)
     _print_summary(corpus, row, found, skipped, args.manifests_dir)
 
 
@@ -244,9 +253,13 @@ def listed_keys(manifests_dir: Path, corpus: str, split: str) -> set[str]:
 
     A clip that the evaluation set lacks here may still lie in a source corpus, and has no place there.
     """
-    keys = {cut["id"] for cut in read_jsonl(manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz")}
+    found = read_report(manifests_dir / f"{corpus}_report.json")["found"]
+    has_cuts = split not in found or found[split]["audio"]
+    path = manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz"
+    keys = {heard_key(cut["id"], cut["duration"]) for cut in read_jsonl(path)} if has_cuts else set()
     skipped = manifests_dir / f"{corpus}_skipped.jsonl"
     if skipped.is_file():
         with skipped.open(encoding="utf-8") as stream:
-            keys |= {entry["key"] for entry in map(json.loads, stream) if entry.get("split") == split}
+            entries = (entry for entry in map(json.loads, stream) if entry.get("split") == split)
+            keys |= {entry["key"] for entry in entries if "key" in entry}
     return keys

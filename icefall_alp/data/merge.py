@@ -3,8 +3,9 @@
 
 The cutsets are sorted by key, so they are merged like sorted files, in memory that depends only on the benchmarks.
 Cuts with equal keys become one: the corpus that comes first gives the audio, all give their captions. A clip leaves
-when it may share audio with a clip of an evaluated split (`AudioKey.overlaps`), whatever either corpus calls it;
-in strict mode also when it comes from the same video or sound. What leaves is written down with its reason:
+when it may share audio with a clip of an evaluated split (`AudioKey.overlaps`), whatever either corpus calls it; a file
+that is longer than the ten seconds of its YouTube key may hold any part of the video. In strict mode it also leaves
+when it comes from the same video or sound. What leaves is written down with its reason:
 
     too_long            longer than the limit
     leak                collides with the evaluated clip `collides_with` of `benchmark`, and maybe with further ones
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from icefall_alp.data.audio_keys import AudioKey
-from icefall_alp.data.captions import CutDict, captions_of, jsonl_writer, read_jsonl
+from icefall_alp.data.captions import CutDict, captions_of, heard_key, jsonl_writer, read_jsonl
 from icefall_alp.data.leaks import LeakFilter
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import stable_seed
@@ -133,7 +134,7 @@ def _filter(
         if cut["duration"] > max_seconds:
             counts.too_long += 1
             remove({**removed, "reason": "too_long", "collides_with": None, "seconds": cut["duration"]})
-        elif collisions := leaks.collisions(cut["id"]):
+        elif collisions := leaks.collisions(heard_key(cut["id"], cut["duration"])):
             counts.leak += 1
             for name in collisions:
                 summary.leaks[corpus][name] = summary.leaks[corpus].get(name, 0) + 1

@@ -43,6 +43,13 @@ def test_bad_lines_are_listed_and_their_neighbours_kept(tmp_path):
     assert "comma-separated" in causes[2] and causes[3] == "not UTF-8: byte 6 of the line"
 
 
+def test_one_line_may_note_many_things():
+    skipped = SkipList()
+    skipped.add("other_task", "1,200 rows of the task 'qa'", 1200, where="list.jsonl")
+    skipped.add("other_task", "one row of the task 'mcq'", where="list.jsonl")
+    assert skipped.counts() == {"other_task": 1201} and len(skipped.entries) == 2
+
+
 def test_latin_1_and_lists_without_header(tmp_path):
     rows, bad = read(tmp_path / "latin.csv", b"id,text\n1,caf\xe9\n", encoding="iso-8859-1")
     assert rows[0][1]["text"] == "café" and not bad

@@ -14,7 +14,7 @@ from lhotse.audio import AudioSource
 
 from icefall_alp.data.audio_keys import SCHEMES, AudioKey
 from icefall_alp.data.captions import AudioHeader, CaptionedAudio, LabelledAudio, jsonl_writer, make_cut
-from icefall_alp.data.leaks import LeakFilter, audit, evaluated_keys, matrix, read_names
+from icefall_alp.data.leaks import LeakFilter, audit, cutset_keys, evaluated_keys, matrix, read_names
 from icefall_alp.utils.errors import UserError
 
 
@@ -129,6 +129,10 @@ def test_names_are_read_by_their_scheme_and_a_wrong_one_is_fatal(tmp_path):
         path.write_text(f"key\tsb:1\n{line}\n")
         with pytest.raises(UserError, match=rf"extra\.tsv:2: .*{words}"):
             read_names(path)
+    path.write_bytes(b"key\tsb:\xff\n")
+    for unreadable in (path, tmp_path / "absent.tsv"):
+        with pytest.raises(UserError, match=r"\.tsv: cannot be read as a list of names"):
+            read_names(unreadable)
 
 
 def test_evaluated_keys_are_those_of_prepared_corpora_and_of_lists(tmp_path):
@@ -138,9 +142,13 @@ def test_evaluated_keys_are_those_of_prepared_corpora_and_of_lists(tmp_path):
     (tmp_path / "evaluated_names/extra.tsv").write_text("freesound\t7\n")
     manifests = tmp_path / "manifests"
     with jsonl_writer(manifests / "here_test_cuts.jsonl.gz") as write:
-        write({"id": "fs:1"})
-    (manifests / "here_report.json").write_text("{}")
-    assert evaluated_keys(tmp_path / "corpora.yaml", manifests) == {"here_test": ["fs:1"], "extra": ["fs:7"]}
+        write({"id": "fs:1", "duration": 50.0})
+        write({"id": "yt:Yaaaaaaaaaa:30000", "duration": 10.03})
+        write({"id": "yt:Ybbbbbbbbbb:30000", "duration": 50.0})
+    (manifests / "here_report.json").write_text('{"found": {"test": {"audio": 1}}}')
+    assert evaluated_keys(tmp_path / "corpora.yaml", manifests) == {
+        "here_test": ["fs:1", "yt:Yaaaaaaaaaa:30000", "yt:Ybbbbbbbbbb:as"], "extra": ["fs:7"],
+    }  # fmt: skip
 
 
 # ---- the audit ------------------------------------------------------------------------------------------------------
@@ -171,6 +179,59 @@ def test_the_audit_reads_what_lhotse_writes_whoever_named_it(tmp_path):
     assert named.benchmarks == {"fs": 2} and named.unrecognised == 5
     timed = audit(tmp_path / "theirs_cuts.jsonl", leaks, scheme="youtube_start")["theirs"]
     assert not timed.benchmarks and timed.unrecognised == 6
+
+
+def test_any_cutset_says_what_is_evaluated_compressed_or_not(tmp_path):
+    cuts = CutSet.from_cuts([
+        lhotse_cut("a-0", "id00012-21Uxsk56VDQ-00001", "a.wav"),
+        lhotse_cut("YtS9FbMAKnFc", "YtS9FbMAKnFc", "c.flac").pad(duration=12.0),
+    ])  # fmt: skip
+    ours = make_cut(
+        LabelledAudio("airbench:Music_QA/1.wav", "b.wav", "test", ("x",)),
+        AudioHeader(1000, 1, 1000),
+        "airbench",
+        "music",
+    )
+    for name in ("theirs_cuts.jsonl", "theirs_cuts.jsonl.gz"):
+        cuts.to_file(tmp_path / name)
+        assert cutset_keys(tmp_path / name) == ["vox:id00012/21Uxsk56VDQ/00001", "yt:tS9FbMAKnFc:as"]
+    with jsonl_writer(tmp_path / "ours.jsonl.gz") as write:
+        write(ours)
+    assert cutset_keys(tmp_path / "ours.jsonl.gz") == ["airbench:Music_QA/1.wav"]
+    for cut, words in (({"id": "180913"}, "'180913' does not tell"), ({"type": "MonoCut"}, "'None' does not tell")):
+        (tmp_path / "unknown.jsonl").write_text('{"id": "YtS9FbMAKnFc"}\n' + json.dumps(cut) + "\n")
+        with pytest.raises(UserError, match=rf"unknown\.jsonl: line 2: {words}"):
+            cutset_keys(tmp_path / "unknown.jsonl")
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"recording": "YtS9FbMAKnFc"}, {"recording": {"sources": "a.wav"}}, {"recording": {"sources": ["a.wav"]}},
+        {"tracks": "none"}, {"tracks": [1]}, {"tracks": [{"cut": "a"}]}, {"supervisions": {}}, {"supervisions": [[]]},
+        {"supervisions": [{"custom": "dog"}]}, {"custom": ["corpus"]}, {"duration": "10"},
+    ],
+)  # fmt: skip
+def test_what_is_no_cut_of_lhotse_is_one_line(tmp_path, cut):
+    good = {"id": "YtS9FbMAKnFc", "tracks": None, "recording": None, "supervisions": None, "custom": None}
+    captioned = good | {"supervisions": [{"custom": None}, {"custom": {"captions": "A dog."}}]}
+    lines = [json.dumps(row) + "\n" for row in (good, captioned, {"id": "a"} | cut)]
+    (tmp_path / "cuts.jsonl").write_text("".join(lines[:2]))
+    leaks = LeakFilter({"test": ["yt:tS9FbMAKnFc:0"]})
+    assert audit(tmp_path / "cuts.jsonl", leaks)["cuts"].leaking == 2
+    (tmp_path / "cuts.jsonl").write_text("".join(lines))
+    for read in (lambda path: audit(path, leaks), cutset_keys):
+        with pytest.raises(UserError, match=r"cuts\.jsonl: line 3 cannot be read as a cut \(\w+ is no "):
+            read(tmp_path / "cuts.jsonl")
+
+
+def test_the_audit_trusts_no_time_of_a_file_that_is_longer_than_its_key(tmp_path):
+    cuts = [{"id": f"yt:Y{letter * 10}:30000", "duration": seconds} for letter, seconds in (("a", 10), ("b", 50))]
+    (tmp_path / "cuts.jsonl").write_text("".join(json.dumps(cut) + "\n" for cut in cuts))
+    leaks = LeakFilter({"test": ["yt:Yaaaaaaaaaa:50000", "yt:Ybbbbbbbbbb:50000"]})
+    found = []
+    assert audit(tmp_path / "cuts.jsonl", leaks, found=found.append)["cuts"].leaking == 1
+    assert found[0]["cut"] == "yt:Ybbbbbbbbbb:30000"
 
 
 def test_the_audit_counts_by_the_corpora_of_the_captions(tmp_path):

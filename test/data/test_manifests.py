@@ -140,6 +140,28 @@ def test_two_files_with_one_key_are_not_taken_for_one_clip(args):
     assert [(entry["reason"], entry["path"]) for entry in skipped.entries] == [("duplicate", "b.wav")]
 
 
+def test_a_benchmark_of_which_only_the_lists_are_there_has_evaluated_clips_and_no_cuts(args, capsys):
+    args.corpora.write_text(CORPORA.replace("source", "benchmark"))
+    write_wav(args.corpus_dir / "a.wav")
+    clips = [CaptionedAudio(f"fs:{n}", path, "test", ("A dog.",)) for n, path in ((1, "a.wav"), (2, None))]
+    write_manifests("toy", clips, SkipList(), args)
+    assert listed_keys(args.manifests_dir, "toy", "test") == {"fs:1", "fs:2"}
+    (args.corpus_dir / "a.wav").unlink()
+    write_manifests("toy", clips, SkipList(), args)
+    assert not list(args.manifests_dir.glob("*_cuts.jsonl.gz"))
+    assert listed_keys(args.manifests_dir, "toy", "test") == {"fs:1", "fs:2"}
+    output = capsys.readouterr()
+    assert output.err.startswith("warning: ") and "none of the 2 clips that toy lists" in output.err
+    assert "toy test: 0 clips of 1 (0.0%)" in output.out
+    with pytest.raises(UserError, match="none of the 0 clips"):
+        write_manifests("toy", [], SkipList(), args)
+    write_wav(args.corpus_dir / "a.wav")
+    write_manifests("toy", clips, SkipList(), args)
+    (args.manifests_dir / "toy_test_cuts.jsonl.gz").unlink()  # what was found and is lost evaluates nothing in silence
+    with pytest.raises(UserError, match="no such manifest"):
+        listed_keys(args.manifests_dir, "toy", "test")
+
+
 def test_errors_of_the_whole_corpus(args):
     with pytest.raises(UserError, match="none of the 1 clips that toy lists"):
         write_manifests("toy", [CaptionedAudio("fs:1", "a.wav", "train", ("A dog.",))], SkipList(), args)

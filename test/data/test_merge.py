@@ -89,6 +89,19 @@ def test_long_clips_and_leaks_leave_with_their_reason(tmp_path):
     assert (counts.audio_in, counts.too_long, counts.leak, counts.merged, counts.audio_out) == (7, 1, 4, 0, 2)
 
 
+def test_a_file_longer_than_its_youtube_key_may_hold_any_part_of_the_video(tmp_path):
+    clips = [
+        ("yt:Yaaaaaaaaaa:30000", 50, ("It may begin at 30 s and go on into what is evaluated.",)),
+        ("yt:Ybbbbbbbbbb:30000", 50, ("It may be the whole video.",)),
+        ("yt:Yccccccccc-:30000", 10.04, ("Ten seconds, and what a codec adds.",)),
+        ("yt:Ydddddddddd:30000", 50, ("Nothing of the video is evaluated.",)),
+    ]
+    evaluated = {"test": ["yt:Yaaaaaaaaaa:60000", "yt:Ybbbbbbbbbb:0", "yt:Yccccccccc-:40000"]}
+    _, train, _, removed = merge(tmp_path, {"web": clips}, evaluated)
+    assert [row["key"] for row in removed] == ["yt:Yaaaaaaaaaa:30000", "yt:Ybbbbbbbbbb:30000"]
+    assert [cut["id"] for cut in train] == ["yt:Yccccccccc-:30000", "yt:Ydddddddddd:30000"]
+
+
 def test_strict_mode_drops_the_whole_video(tmp_path):
     clips = [
         ("vox:id00012/21Uxsk56VDQ/00002", 5, ("He whispers.",)),

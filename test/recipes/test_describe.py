@@ -85,6 +85,20 @@ def test_ours_stands_beside_the_papers(folder):
     assert "0 problems" in report
 
 
+def test_every_reason_for_which_stage_0_left_something_out_is_in_the_report(folder):
+    path = folder / "clothoaqa_report.json"
+    first = json.loads(path.read_text())
+    path.write_text(json.dumps(first | {"missing": 1200, "contradiction": 4, "no_list": 1}))
+    other = first | {"corpus": "fusionaudio", "duplicate": 2, "other_task": 3}
+    (folder / "fusionaudio_report.json").write_text(json.dumps(other))
+    assert describe(folder).returncode == 0
+    report = (folder / "report.md").read_text()
+    names = "corpus | missing | unreadable | bad row | duplicate | contradiction | no list | other task"
+    assert f"| {names} |" in report
+    assert cells(report, "clothoaqa") == [["clothoaqa", "1,200", "0", "0", "0", "4", "1", "0"]]
+    assert cells(report, "fusionaudio") == [["fusionaudio", "0", "0", "0", "2", "0", "0", "3"]]
+
+
 def test_the_map_is_a_picture_with_its_purity(folder):
     result = describe(folder, "--map-captions", 15)
     assert result.returncode == 0, result.stderr

@@ -251,8 +251,8 @@ def test_fsd50k(place):
     ]
 
 
-def test_an_evaluated_clip_with_an_unknown_label_is_still_kept_out_of_the_sources(place):
-    assert listed_keys(place.manifests, "fsd50k", "test") == {"fs:37199", "fs:55555"}
+def test_an_evaluated_clip_with_an_unknown_label_or_split_is_still_kept_out_of_the_sources(place):
+    assert listed_keys(place.manifests, "fsd50k", "test") == {"fs:37199", "fs:55555", "fs:99999"}
 
 
 def test_voxceleb2_holds_out_a_video_of_each_speaker(place):

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepare every corpus of corpora.yaml that is on disk: one call of prepare_<corpus>.py each, skipped when unchanged.
 
-A corpus without a folder is named and left out; one that --only names must be there. With --scan-parts the audio is
-first listed with its lengths (scan_audio.py), each corpus in so many parts; the lists are then read without opening it.
+A corpus without a folder is named and left out; one that --only names must be there, with audio. A benchmark of which
+only the lists are there is named too, and the merge keeps what it evaluates out of the sources; a source needs audio.
+With --scan-parts the audio is first listed with its lengths (scan_audio.py), each corpus in so many parts; the lists
+are then read without opening it.
 Corpora and parts are jobs of --cmd (local/cmd.sh); those that fail do not stop the others.
 """
 
@@ -17,13 +19,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from lookups import CLOTHO_LISTS, SEGMENT_LISTS
+
 from icefall_alp.data.audio_scan import SCAN_NAME
-from icefall_alp.data.manifests import load_corpora
+from icefall_alp.data.manifests import load_corpora, read_report
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError, clean_exit
 
-# corpora that name clips of another one without saying where these begin
-NEEDS = {"wavcaps": "audioset", "audiosetcaps": "audioset", "fusionaudio": "audioset", "clothoaqa": "clotho"}
+# corpora that name clips of another one without saying where these begin, and the lists of it that say so
+_AUDIOSET = ("audioset", SEGMENT_LISTS)
+NEEDS = dict.fromkeys(("wavcaps", "audiosetcaps", "fusionaudio"), _AUDIOSET) | {"clothoaqa": ("clotho", CLOTHO_LISTS)}
+MANIFESTS = Path("data/manifests")
 LIST_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".gz", ".parquet")
 Commands = dict[str, list[str]]
 
@@ -59,6 +65,9 @@ def main() -> None:
     present.sort(key=lambda name: -sum(asdict(known[name].audio).values()))  # the largest takes longest: it begins
     commands = {name: prepare_command(name, roots, known[name].options, options) for name in present}
     run_jobs("prepare", commands, options)
+    for name in only:
+        if not any(counts["audio"] for counts in read_report(MANIFESTS / f"{name}_report.json")["found"].values()):
+            raise UserError(f"{name}: {roots[name]} has its lists, and none of their audio")
 
 
 def scan(folders: list[str], options: argparse.Namespace) -> None:
@@ -80,10 +89,13 @@ def prepare_command(
     """The corpus's own script, with its further options, through run_once.py."""
     command = [f"local/prepare_{name}.py", "--corpus-dir", roots[name], "--corpora", str(options.corpora)]
     command += ["--num-jobs", str(options.num_jobs), *further]
-    if (other := NEEDS.get(name)) in roots:
+    made_from = [*inputs(Path(roots[name])), str(options.corpora)]
+    other, lists = NEEDS.get(name, ("", ()))
+    if other in roots:
         command += [f"--{other}-dir", roots[other]]
-    done = ["--done", f"data/done/prepare_{name}.json", "--outputs", f"data/manifests/{name}_report.json"]
-    return ["run_once.py", *done, "--inputs", *inputs(Path(roots[name])), str(options.corpora), "--", *command]
+        made_from += [str(Path(roots[other]) / path) for path in lists]  # not its audio, of two million files
+    done = ["--done", f"data/done/prepare_{name}.json", "--outputs", str(MANIFESTS / f"{name}_report.json")]
+    return ["run_once.py", *done, "--inputs", *made_from, "--", *command]
 
 
 def inputs(root: Path) -> list[str]:

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -37,7 +38,8 @@ def audiocaps(root: Path, version: str, skipped: SkipList) -> Iterator[Captioned
     lists = folder if folder.is_dir() else root
     audio = index_audio(find_audio(root), youtube_id)
     for name, split in SPLIT_OF_LIST.items():
-        for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped):
+        damaged = rescue(SCHEMES["youtube"], split)
+        for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped, rescue=damaged):
             with skipped.bad_row(where):
                 key = youtube(row["youtube_id"], row["start_time"])
                 with skipped.bad_row(where, key=key, split=split):

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from lookups import segment_rows
 
-from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_id
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
+from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -41,7 +42,7 @@ def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     audio = index_audio(find_audio(root), youtube_id)
     lists = [(path, "train") for path in existing_lists((root / name for name in TRAIN_LISTS), skipped)]
     for path, split in [*lists, (root / "eval_segments.csv", "test")]:
-        for where, row in segment_rows(path, skipped):
+        for where, row in segment_rows(path, skipped, rescue(SCHEMES["youtube"], split)):
             with skipped.bad_row(where):
                 key = youtube(row["ytid"], row["start_seconds"])
                 with skipped.bad_row(where, key=key, split=split):

@@ -20,9 +20,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import youtube, youtube_clip, youtube_id
+from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_clip, youtube_id
 from icefall_alp.data.captions import EventAudio, SoundEvent
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -50,7 +51,8 @@ def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
     audio = index_audio(find_audio(root), youtube_id)
     for part, split in SPLIT_OF_LIST.items():
         events: dict[str, list[SoundEvent]] = defaultdict(list)
-        for where, row in csv_rows(root / f"audioset_{part}_strong.tsv", COLUMNS, skipped, delimiter="\t"):
+        path, damaged = root / f"audioset_{part}_strong.tsv", rescue(SCHEMES["youtube"], split)
+        for where, row in csv_rows(path, COLUMNS, skipped, delimiter="\t", rescue=damaged):
             with skipped.bad_row(where):
                 key = youtube(*youtube_clip(row["segment_id"], "<id>_<ms>"))
                 with skipped.bad_row(where, key=key, split=split):

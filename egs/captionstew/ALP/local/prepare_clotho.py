@@ -33,13 +33,17 @@ def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield each clip once for each of its captions."""
     for folder, split in SPLIT_OF_FOLDER.items():
         keys = clotho_keys({root / f"clotho_metadata_{folder}.csv": split}, skipped)
-        for where, row in csv_rows(root / f"clotho_captions_{folder}.csv", ("file_name", *CAPTIONS), skipped):
+        path, named = root / f"clotho_captions_{folder}.csv", set()
+        for where, row in csv_rows(path, ("file_name", *CAPTIONS), skipped):
             name = row["file_name"]
+            named.add(name)
             with skipped.bad_row(where):
                 key = keys.get(name) or audio_keys.clotho(split, name)
                 for column in CAPTIONS:
                     with skipped.bad_row(f"{where} {column}", key=key, split=split):
                         yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
+        for name in sorted(keys.keys() - named):  # its row may be a damaged one, and the clip is evaluated all the same
+            skipped.add("bad_row", f"no captions of {name!r}", where=path.name, key=keys[name], split=split)
 
 
 @clean_exit

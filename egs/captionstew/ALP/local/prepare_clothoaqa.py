@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from lookups import clotho_keys
+from lookups import CLOTHO_LISTS, clotho_keys
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import QuestionedAudio, clean_caption, group_questions
@@ -31,11 +31,6 @@ from icefall_alp.utils.errors import clean_exit
 
 SPLIT_OF_LIST = {"train": "train", "val": "valid", "test": "test"}
 COLUMNS = ("file_name", "QuestionText", "answer")
-CLOTHO_LISTS = {
-    "clotho_metadata_development.csv": "train",
-    "clotho_metadata_evaluation.csv": "test",
-    "clotho_metadata_validation.csv": "valid",  # last: four names are in two parts, and no test clip is from this one
-}
 
 
 def clothoaqa(root: Path, clotho_dir: Path | None, skipped: SkipList) -> Iterator[QuestionedAudio]:

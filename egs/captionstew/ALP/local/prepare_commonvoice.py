@@ -62,7 +62,7 @@ def common_voice(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
                 key = commonvoice(row["path"])
                 yield AudioItem(key, f"en/clips/{row['path']}", split, attributes=known)
         if num_unknown:
-            skipped.add("nothing_known", f"{num_unknown} clips without gender or age", where=path.name)
+            skipped.add("nothing_known", f"{num_unknown} clips without gender or age", num_unknown, where=path.name)
 
 
 @clean_exit

@@ -22,6 +22,7 @@ from pathlib import Path
 from icefall_alp.data.audio_keys import crema
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 from icefall_alp.utils.seeds import stable_seed
@@ -30,7 +31,7 @@ EMOTIONS = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NE
 ADJECTIVES = {"anger": "angry", "disgust": "disgusted", "fear": "fearful"}  # as questions call them
 AGES = ("teens-twenties", "thirties-fourties", "fifties-sixties", "seventies-eighties")
 SEED = 42  # changing it changes the benchmark and the counts in corpora.yaml
-_STEM = re.compile(r"([0-9]{4})_[A-Z]{3}_([A-Z]{3})_[A-Z]{2}")
+_STEM = re.compile(r"[0-9]{4}_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}")
 
 
 def split_of_actors(actors: Iterable[str]) -> dict[str, str]:
@@ -42,15 +43,22 @@ def split_of_actors(actors: Iterable[str]) -> dict[str, str]:
     )  # fmt: skip
 
 
+def stem_key(stem: str) -> str:
+    """Key of a file stem. Raises ValueError when it is not one of CREMA-D's."""
+    if not _STEM.fullmatch(stem):
+        raise ValueError(f"{stem!r} is no CREMA-D name (1001_DFA_ANG_XX)")
+    return crema(stem)
+
+
 def read_list(root: Path, skipped: SkipList) -> list[tuple[str, str, str, str]]:
     """Each utterance as file:line, stem, actor and code of the emotion."""
     utterances = []
-    for where, row in csv_rows(root / "SentenceFilenames.csv", ("Filename",), skipped):
+    path = root / "SentenceFilenames.csv"
+    for where, row in csv_rows(path, ("Filename",), skipped, rescue=rescue(stem_key)):
         with skipped.bad_row(where):
-            match = _STEM.fullmatch(row["Filename"])
-            if match is None:
-                raise ValueError(f"{row['Filename']!r} is no CREMA-D name (1001_DFA_ANG_XX)")
-            utterances.append((where, match[0], match[1], match[2]))
+            stem_key(row["Filename"])
+            actor, _, emotion, _ = row["Filename"].split("_")
+            utterances.append((where, row["Filename"], actor, emotion))
     return utterances
 
 

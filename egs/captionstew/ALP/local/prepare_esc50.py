@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from icefall_alp.data.audio_keys import esc50 as esc50_key
+from icefall_alp.data.audio_keys import esc50_file, freesound
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -34,9 +36,14 @@ CLASSES = (  # in the order of `target`
 )  # fmt: skip
 
 
+def damaged_key(word: str) -> str:
+    """Key of a file name or of a number that is neither fold nor target."""
+    return freesound(word) if word.isdecimal() and len(word) > 2 else esc50_file(word)
+
+
 def esc50(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every clip with its class."""
-    for where, row in csv_rows(root / "meta/esc50.csv", COLUMNS, skipped):
+    for where, row in csv_rows(root / "meta/esc50.csv", COLUMNS, skipped, rescue=rescue(damaged_key)):
         with skipped.bad_row(where):
             key = esc50_key(row["src_file"], row["take"])
             with skipped.bad_row(where, key=key, split="test"):

@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import freesound
+from icefall_alp.data.audio_keys import SCHEMES, freesound
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import UNKNOWN_SPLIT, rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -39,13 +40,14 @@ def fsd50k(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     classes = set(read_classes(root, skipped))
     for part, columns in COLUMNS.items():
         audio = index_audio(find_audio(root, f"FSD50K.{part}_audio"), str)
-        for where, row in csv_rows(root / f"FSD50K.ground_truth/{part}.csv", columns, skipped):
+        path, damaged = root / f"FSD50K.ground_truth/{part}.csv", rescue(SCHEMES["freesound"])
+        for where, row in csv_rows(path, columns, skipped, rescue=damaged):
             with skipped.bad_row(where):
-                value = row.get("split", "test")
-                if value not in SPLIT_OF_VALUE:
-                    raise ValueError(f"split {value!r} is neither train nor val")
-                key, split = freesound(row["fname"]), SPLIT_OF_VALUE[value]
+                key, value = freesound(row["fname"]), row.get("split", "test")
+                split = SPLIT_OF_VALUE.get(value, UNKNOWN_SPLIT)
                 with skipped.bad_row(where, key=key, split=split):
+                    if value not in SPLIT_OF_VALUE:
+                        raise ValueError(f"split {value!r} is neither train nor val")
                     labels = tuple(row["labels"].split(","))
                     if unknown := [label for label in labels if label not in classes]:
                         raise ValueError(f"label {unknown[0]!r} is not in vocabulary.csv")

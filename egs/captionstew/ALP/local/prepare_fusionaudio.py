@@ -69,7 +69,7 @@ def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[Caption
                 key = youtube(video, match.groupdict().get("start") or starts.get(video))
                 yield CaptionedAudio(key, audio.get(video), "train", (clean_caption(text_field(row, "output")),))
         for task, count in sorted(other_tasks.items()):
-            skipped.add("other_task", f"{count:,} rows of the task {task!r}", where=path.name)
+            skipped.add("other_task", f"{count:,} rows of the task {task!r}", count, where=path.name)
 
 
 @clean_exit

@@ -21,6 +21,7 @@ from pathlib import Path
 from icefall_alp.data.audio_keys import magnatagatune as clip_key
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import UNKNOWN_SPLIT, rescue
 from icefall_alp.data.manifests import preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -32,6 +33,13 @@ TAGS = (
     "no voice", "weird", "country", "metal", "female voice", "choral",
 )  # fmt: skip
 SPLIT_OF_FOLDER = {**dict.fromkeys("0123456789ab", "train"), "c": "valid", **dict.fromkeys("def", "test")}
+
+
+def damaged_key(word: str) -> str:
+    """Key of a clip id; a single 0 or 1 is a tag, and the first clip is 2."""
+    if word in ("0", "1"):
+        raise ValueError(f"{word!r} is a tag")
+    return clip_key(word)
 
 
 def read_tags(row: dict[str, str]) -> tuple[str, ...]:
@@ -47,14 +55,15 @@ def read_tags(row: dict[str, str]) -> tuple[str, ...]:
 def magnatagatune(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every clip that has one of the 50 tags."""
     path = root / "annotations_final.csv"
-    for where, row in csv_rows(path, ("clip_id", *TAGS, "mp3_path"), skipped, delimiter="\t"):
+    columns = ("clip_id", *TAGS, "mp3_path")
+    for where, row in csv_rows(path, columns, skipped, delimiter="\t", rescue=rescue(damaged_key)):
         with skipped.bad_row(where):
             key, mp3 = clip_key(row["clip_id"]), row["mp3_path"]
             folder, _, _ = mp3.partition("/")
-            if folder not in SPLIT_OF_FOLDER:
-                raise ValueError(f"mp3_path {mp3!r} is in none of the folders 0-9, a-f")
-            split = SPLIT_OF_FOLDER[folder]
+            split = SPLIT_OF_FOLDER.get(folder, UNKNOWN_SPLIT)
             with skipped.bad_row(where, key=key, split=split):
+                if folder not in SPLIT_OF_FOLDER:
+                    raise ValueError(f"mp3_path {mp3!r} is in none of the folders 0-9, a-f")
                 yield LabelledAudio(key, mp3, split, read_tags(row))
 
 

@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import UNKNOWN_SPLIT, rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -33,10 +34,12 @@ SPLIT_OF_EVAL = {"False": "train", "True": "test"}
 def musiccaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield every clip with its caption."""
     audio = index_audio(find_audio(root), youtube_id)
-    for where, row in csv_rows(root / "musiccaps-public.csv", COLUMNS, skipped, begins_row=BEGINS_ROW):
-        with skipped.bad_row(where):
-            key, value = youtube(row["ytid"], row["start_s"]), row["is_audioset_eval"]
-            split = SPLIT_OF_EVAL.get(value, "test")  # it might be evaluated: no source may have it
+    path, damaged = root / "musiccaps-public.csv", rescue(SCHEMES["youtube"])
+    for where, row in csv_rows(path, COLUMNS, skipped, begins_row=BEGINS_ROW, rescue=damaged):
+        value = row["is_audioset_eval"]
+        split = SPLIT_OF_EVAL.get(value, UNKNOWN_SPLIT)
+        with skipped.bad_row(where, split=split):
+            key = youtube(row["ytid"], row["start_s"])
             with skipped.bad_row(where, key=key, split=split):
                 if value not in SPLIT_OF_EVAL:
                     raise ValueError(f"is_audioset_eval {value!r} is neither True nor False")

@@ -16,6 +16,7 @@ Lists:    paraspeechcaps_base.txt has the ids of train_base, which people wrote:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, jsonl_rows, text_field
+from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import preparation_parser, write_manifests
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError, clean_exit
@@ -35,6 +37,15 @@ KEY_OF_SOURCE: dict[str, Callable[[str], str]] = {
     "ears": audio_keys.ears,
     "emilia": audio_keys.emilia,
 }
+PATH_OF_SOURCE = {"voxceleb": r"id[0-9]{5}/", "ears": r"\bp[0-9]{3}/", "expresso": r"\bex[0-9]{2}", "emilia": r"\.mp3$"}
+
+
+def key_of_path(path: str) -> str:
+    """Key of an audio path where no source is told. Raises ValueError when it looks like none of theirs."""
+    for source, pattern in PATH_OF_SOURCE.items():
+        if re.search(pattern, path):
+            return KEY_OF_SOURCE[source](path)
+    raise ValueError(f"{path!r} is no audio path of {', '.join(PATH_OF_SOURCE)}")
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -77,15 +88,17 @@ def paraspeechcaps(root: Path, skipped: SkipList, base: set[str]) -> Iterator[Ca
     for name in (name for name, paths in lists.items() if not paths):
         skipped.add("no_list", "no such file", where=name)
     for name, path in ((name, path) for name, paths in lists.items() for path in paths):
-        for where, row in parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path, skipped):
+        split = SPLIT_OF_LIST[name]
+        jsonl = path.suffix != ".parquet"
+        for where, row in jsonl_rows(path, skipped, rescue(key_of_path, split)) if jsonl else parquet_rows(path):
             with skipped.bad_row(where):
-                source, relative = text_field(row, "source"), text_field(row, "relative_audio_path")
-                if source not in KEY_OF_SOURCE:
-                    raise ValueError(f"source {source!r} is none of {', '.join(KEY_OF_SOURCE)}")
-                key, split = KEY_OF_SOURCE[source](relative), SPLIT_OF_LIST[name]
-                if name == "train_base":
-                    base.add(key)
+                relative, source = text_field(row, "relative_audio_path"), str(row.get("source"))
+                key = KEY_OF_SOURCE.get(source, key_of_path)(relative)
                 with skipped.bad_row(where, key=key, split=split):
+                    if source not in KEY_OF_SOURCE:
+                        raise ValueError(f"source {source[:40]!r} is none of {', '.join(KEY_OF_SOURCE)}")
+                    if name == "train_base":
+                        base.add(key)
                     for text in captions_of_row(row):
                         with skipped.bad_row(where, key=key, split=split):
                             yield CaptionedAudio(key, folders[source] + relative, split, (clean_caption(text),))

@@ -42,7 +42,7 @@ def ravdess_items(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
             known = {"emotion": EMOTIONS[int(match[2]) - 1], "gender": "male" if actor % 2 else "female"}
             yield AudioItem(ravdess(path), path, "test" if actor in TEST_ACTORS else "train", attributes=known)
     if num_songs:
-        skipped.add("song", f"{num_songs} songs; only speech is read", where=str(root.name))
+        skipped.add("song", f"{num_songs} songs; only speech is read", num_songs, where=str(root.name))
 
 
 @clean_exit

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from icefall_alp.data.audio_keys import freesound
+from icefall_alp.data.audio_keys import urbansound8k as slice_sound
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -49,9 +51,15 @@ def slice_key(sound: str, start_seconds: str, end_seconds: str) -> str:
     return freesound(sound, f"[{start}, {end}]", sampling_rate=1000)
 
 
+def damaged_key(word: str) -> str:
+    """Key of the sound that a file name or an fsID names; both stand before every other number."""
+    return freesound(word) if word.isdecimal() else slice_sound(word)
+
+
 def urbansound8k(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every clip with its class."""
-    for where, row in csv_rows(root / "metadata/UrbanSound8K.csv", COLUMNS, skipped):
+    path = root / "metadata/UrbanSound8K.csv"
+    for where, row in csv_rows(path, COLUMNS, skipped, rescue=rescue(damaged_key)):
         with skipped.bad_row(where):
             key = freesound(row["fsID"])
             with skipped.bad_row(where, key=key, split="test"):

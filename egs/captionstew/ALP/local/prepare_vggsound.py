@@ -16,9 +16,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from icefall_alp.data.audio_keys import AudioKey, youtube
+from icefall_alp.data.audio_keys import SCHEMES, AudioKey, youtube
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import UNKNOWN_SPLIT, rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -36,12 +37,14 @@ def vggsound(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledAu
     """Yield every clip with its label; write the list of classes."""
     audio = index_audio(find_audio(args.corpus_dir), str)
     classes = set()
-    for where, row in csv_rows(args.corpus_dir / "vggsound.csv", COLUMNS, skipped, has_header=False):
-        with skipped.bad_row(where):
-            key, split = youtube(row["ytid"], row["start_seconds"]), row["split"]
-            if split not in SPLITS:
-                raise ValueError(f"split {split!r} is neither train nor test")
+    path, damaged = args.corpus_dir / "vggsound.csv", rescue(SCHEMES["youtube"])
+    for where, row in csv_rows(path, COLUMNS, skipped, has_header=False, rescue=damaged):
+        split = row["split"] if row["split"] in SPLITS else UNKNOWN_SPLIT
+        with skipped.bad_row(where, split=split):
+            key = youtube(row["ytid"], row["start_seconds"])
             with skipped.bad_row(where, key=key, split=split):
+                if row["split"] not in SPLITS:
+                    raise ValueError(f"split {row['split']!r} is neither train nor test")
                 if not row["label"]:
                     raise ValueError("empty label")
                 classes.add(row["label"])

@@ -19,6 +19,7 @@ from pathlib import Path
 from icefall_alp.data.audio_keys import voxceleb
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.damaged_rows import UNKNOWN_SPLIT, rescue
 from icefall_alp.data.manifests import find_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -39,14 +40,16 @@ def voxceleb1(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledA
     audio = index_utterances(args.corpus_dir, skipped)
     speakers = set()
     path = args.corpus_dir / "iden_split.txt"
-    for where, row in csv_rows(path, ("part", "path"), skipped, has_header=False, delimiter=" "):
+    rows = csv_rows(path, ("part", "path"), skipped, has_header=False, delimiter=" ", rescue=rescue(voxceleb))
+    for where, row in rows:
         with skipped.bad_row(where):
-            if row["part"] not in SPLIT_OF_PART:
-                raise ValueError(f"part {row['part']!r} is none of 1, 2, 3")
-            key = voxceleb(row["path"])
-            speaker = key.removeprefix("vox:").split("/")[0]
-            speakers.add(speaker)
-            yield LabelledAudio(key, audio.get(key), SPLIT_OF_PART[row["part"]], (speaker,))
+            key, split = voxceleb(row["path"]), SPLIT_OF_PART.get(row["part"], UNKNOWN_SPLIT)
+            with skipped.bad_row(where, key=key, split=split):
+                if row["part"] not in SPLIT_OF_PART:
+                    raise ValueError(f"part {row['part']!r} is none of 1, 2, 3")
+                speaker = key.removeprefix("vox:").split("/")[0]
+                speakers.add(speaker)
+                yield LabelledAudio(key, audio.get(key), split, (speaker,))
     write_classes(args.manifests_dir, "voxceleb1", sorted(speakers))
 
 

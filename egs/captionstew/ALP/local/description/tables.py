@@ -76,9 +76,12 @@ def found_table(reports: list[dict[str, Any]]) -> str:
 
 
 def skipped_table(reports: list[dict[str, Any]]) -> str:
-    """What stage 0 left out, by reason."""
-    rows = ((r["corpus"], r["missing"], r["unreadable"], r["bad_row"], r.get("duplicate", 0)) for r in reports)
-    return table("corpus|missing|unreadable|bad rows|duplicate ids", rows)
+    """What stage 0 left out, by every reason that occurs; reasons are what a report counts by whole numbers."""
+    usual = dict.fromkeys(("missing", "unreadable", "bad_row", "duplicate"))
+    further = sorted({name for report in reports for name, value in report.items() if isinstance(value, int)})
+    reasons = list(usual | dict.fromkeys(further))
+    rows = ([report["corpus"], *(f"{report.get(reason, 0):,}" for reason in reasons)] for report in reports)
+    return table("|".join(["corpus", *(reason.replace("_", " ") for reason in reasons)]), rows)
 
 
 def removal_table(summary: dict[str, Any]) -> str:

@@ -16,7 +16,6 @@ import numpy as np
 import soundfile
 import torch
 import torchaudio
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from icefall_alp.data.fbank import SAMPLING_RATE
@@ -69,6 +68,8 @@ def _resample(waveform: Tensor, rate: int) -> Tensor:
     ratio = Fraction(rate, SAMPLING_RATE)
     if ratio.numerator * ratio.denominator <= _MAX_KERNEL:
         return _resampler(rate)(waveform)
+    from scipy.signal import resample_poly  # takes up to seconds to import, and few files need it
+
     if max(ratio.numerator, ratio.denominator) > _MAX_FACTOR:
         ratio = ratio.limit_denominator(max(1, int(_MAX_FACTOR / ratio)))  # less than 0.0003 % off
     return torch.from_numpy(resample_poly(waveform.numpy(), ratio.denominator, ratio.numerator))

@@ -2,7 +2,8 @@
 """One frozen pass over a set of clips; every head is then trained on the frames it leaves.
 
 Frames are kept in float16 in memory. Full-size cost: seconds x 25 x C x 2 bytes, for example 11 GB for FSD50K's
-training clips at C = 768. Probes of sets that are larger than the memory stream instead (`frozen_set`).
+training clips at C = 768; heads on the clips' means ask for these and hold no more. Probes of sets that are larger than
+the memory stream instead (`frozen_set`).
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class EncodedClips:
 
     def pooled(self) -> EncodedClips:
         """The same clips with one frame each: their mean."""
-        return replace(self, frames=[storable(frames.float().mean(0, keepdim=True)) for frames in self.frames])
+        return replace(self, frames=[_mean_frame(frames) for frames in self.frames])
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each channel over all frames: (C,), (C,).
@@ -102,7 +103,9 @@ class EncodedClips:
         return replace(self, mean=mean, deviation=deviation)
 
 
-def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp_dir: Path) -> EncodedClips:
+def load_or_encode(
+    encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp_dir: Path, pooled: bool = False
+) -> EncodedClips:
     """The frames of a set, from `<exp_dir>/frames` where another task of this run has left them.
 
     They are kept there when the task wants it (`cache_frames`), under the digests of encoder, set and code, so what was
@@ -113,6 +116,7 @@ def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp
         folder: Stage 2's folder of cuts and features.
         config: Of the task.
         exp_dir: Of the run.
+        pooled: One frame per clip, the mean of its frames, which are let go at once where they are not to be kept.
 
     Raises:
         UserError: See `encode_clips`.
@@ -120,12 +124,24 @@ def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp
     key = frames_key(encoder, folder)
     stored = read_cache(exp_dir / "frames", folder.name, key)
     if stored is not None:
-        return _unscaled(list(stored["frames"].split(stored["lens"].tolist())), FeatureShards(folder))
-    clips = encode_clips(encoder.module, folder, config.max_duration)
-    if config.cache_frames:
+        clips = _unscaled(list(stored["frames"].split(stored["lens"].tolist())), FeatureShards(folder))
+    elif config.cache_frames:
+        clips = encode_clips(encoder.module, folder, config.max_duration)
         lens = torch.tensor([len(frames) for frames in clips.frames])
-        write_cache(exp_dir / "frames", folder.name, key, {"frames": torch.cat(clips.frames), "lens": lens})
-    return clips
+        write_cache(exp_dir / "frames", folder.name, key, {"frames": _joined(clips.frames), "lens": lens})
+    else:
+        return encode_clips(encoder.module, folder, config.max_duration, pooled)
+    return clips.pooled() if pooled else clips
+
+
+def _joined(frames: list[Tensor]) -> Tensor:
+    """One tensor of the frames of all clips, of which `frames` then holds views: there is no second copy."""
+    joined = torch.empty(sum(map(len, frames)), frames[0].shape[1], dtype=frames[0].dtype)
+    end = 0
+    for i, own in enumerate(frames):
+        start, end = end, end + len(own)
+        frames[i] = joined[start:end].copy_(own)
+    return joined
 
 
 def frames_key(encoder: FrozenEncoder, folder: Path) -> str:
@@ -133,13 +149,14 @@ def frames_key(encoder: FrozenEncoder, folder: Path) -> str:
     return sha256_text(encoder.digest + set_digest(folder) + library_digest())
 
 
-def encode_clips(encoder: nn.Module, folder: Path, max_duration: float) -> EncodedClips:
+def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, pooled: bool = False) -> EncodedClips:
     """Run a frozen encoder over all clips of a feature folder, once.
 
     Args:
         encoder: Frozen and in evaluation mode.
         folder: Stage 2's folder of cuts and features.
         max_duration: Seconds of audio per batch.
+        pooled: Keep the mean of each clip's frames only.
 
     Returns:
         The clips in the folder's order.
@@ -152,7 +169,8 @@ def encode_clips(encoder: nn.Module, folder: Path, max_duration: float) -> Encod
     plan = BatchPlan(shards.durations, max_duration, NUM_BUCKETS, seed=0)
     for indices, encoder_out, lens in encoded_batches(encoder, shards, plan.epoch(0)):
         for i, clip, length in zip(indices, encoder_out, lens.tolist(), strict=True):
-            frames[int(i)] = storable(clip[:length])
+            kept = storable(clip[:length])
+            frames[int(i)] = _mean_frame(kept) if pooled else kept
     return _unscaled(frames, shards)
 
 
@@ -250,6 +268,11 @@ def captions_of_clips(clips: EncodedClips) -> list[list[str]]:
         if not own:
             raise UserError(f"{cut.id}: no caption; this task needs captioned cuts")
     return captions
+
+
+def _mean_frame(frames: Tensor) -> Tensor:
+    """The mean (1, C) of a clip's frames as they are kept, in float16 like them."""
+    return storable(frames.float().mean(0, keepdim=True))
 
 
 def storable(frames: Tensor) -> Tensor:

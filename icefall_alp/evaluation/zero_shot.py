@@ -32,7 +32,7 @@ def numbers(config: ZeroShotConfig) -> list[tuple[str, str]]:
 def score(encoder: FrozenEncoder, config: ZeroShotConfig, exp_dir: Path, poolings: Sequence[str]) -> Iterator[Score]:
     """Embed every test clip and every class; a clip's scores are its similarities to the classes."""
     classes = read_class_list(Path(config.class_list))
-    clips = load_or_encode(encoder, Path(config.test_cuts), config, exp_dir).pooled()
+    clips = load_or_encode(encoder, Path(config.test_cuts), config, exp_dir, pooled=True)
     targets = clip_targets(clips.cuts, classes, config.multi_label).numpy()
     objective = pretrained_towers(encoder, clips.dim)
     similarity = embed_clips(objective, clips) @ embed_classes(objective, classes, config.prompts).T

@@ -94,6 +94,24 @@ def test_kept_frames_are_used_again_and_never_for_other_weights(toy_task, tmp_pa
     assert "damaged" in capsys.readouterr().out
 
 
+def test_means_are_the_same_whether_frames_are_kept_or_let_go(toy_task, tmp_path):
+    folder, encoder = Path(toy_task["test_cuts"]), FrozenEncoder("run", EveryFourth(), "one")
+    let_go = load_or_encode(encoder, folder, TaskConfig(max_duration=5.0), tmp_path, pooled=True)
+    assert not list(tmp_path.iterdir()) and all(frames.shape == (1, 80) for frames in let_go.frames)
+    config = TaskConfig(max_duration=5.0, cache_frames=True)
+    kept, read = (load_or_encode(encoder, folder, config, tmp_path, pooled=True) for _ in range(2))
+    whole = encode_clips(EveryFourth(), folder, 5.0).pooled()
+    for other in (kept, read, whole):
+        assert all(torch.equal(a, b) for a, b in zip(let_go.frames, other.frames, strict=True))
+
+
+def test_frames_that_are_kept_are_not_in_memory_twice(toy_task, tmp_path):
+    config = TaskConfig(max_duration=5.0, cache_frames=True)
+    encoder = FrozenEncoder("run", EveryFourth(), "one")
+    clips = load_or_encode(encoder, Path(toy_task["test_cuts"]), config, tmp_path)
+    assert len({frames.untyped_storage().data_ptr() for frames in clips.frames}) == 1
+
+
 def test_frames_are_kept_only_where_wanted(toy_task, tmp_path):
     folder = Path(toy_task["test_cuts"])
     load_or_encode(FrozenEncoder("run", EveryFourth(), "one"), folder, TaskConfig(max_duration=5.0), tmp_path)

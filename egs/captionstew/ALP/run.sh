@@ -97,8 +97,8 @@ stage_6() { # Evaluate the frozen encoders: linear probes and detection
   evaluate detection
 }
 
-stage_7() { # Evaluate the frozen encoders: retrieval, captioning, classes by their names
-  for protocol in retrieval captioning zero_shot; do evaluate "$protocol"; done
+stage_7() { # Evaluate the frozen encoders: captioning, retrieval, classes by their names
+  for protocol in captioning retrieval zero_shot; do evaluate "$protocol"; done
 }
 
 stage_8() { # Evaluate the frozen encoders: question answering

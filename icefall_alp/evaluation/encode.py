@@ -124,24 +124,15 @@ def load_or_encode(
     key = frames_key(encoder, folder)
     stored = read_cache(exp_dir / "frames", folder.name, key)
     if stored is not None:
-        clips = _unscaled(list(stored["frames"].split(stored["lens"].tolist())), FeatureShards(folder))
+        clips = _unscaled([stored[name] for name in sorted(stored)], FeatureShards(folder))
     elif config.cache_frames:
         clips = encode_clips(encoder.module, folder, config.max_duration)
-        lens = torch.tensor([len(frames) for frames in clips.frames])
-        write_cache(exp_dir / "frames", folder.name, key, {"frames": _joined(clips.frames), "lens": lens})
+        # clip by clip, since one tensor of all frames would be a second copy of them
+        named = {f"{position:09d}": frames for position, frames in enumerate(clips.frames)}
+        write_cache(exp_dir / "frames", folder.name, key, named)
     else:
         return encode_clips(encoder.module, folder, config.max_duration, pooled)
     return clips.pooled() if pooled else clips
-
-
-def _joined(frames: list[Tensor]) -> Tensor:
-    """One tensor of the frames of all clips, of which `frames` then holds views: there is no second copy."""
-    joined = torch.empty(sum(map(len, frames)), frames[0].shape[1], dtype=frames[0].dtype)
-    end = 0
-    for i, own in enumerate(frames):
-        start, end = end, end + len(own)
-        frames[i] = joined[start:end].copy_(own)
-    return joined
 
 
 def frames_key(encoder: FrozenEncoder, folder: Path) -> str:
@@ -166,12 +157,17 @@ def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, pooled: 
     """
     shards = FeatureShards(folder)
     frames: list[Tensor] = [torch.empty(0)] * len(shards)
+    means = torch.empty(0)
     plan = BatchPlan(shards.durations, max_duration, NUM_BUCKETS, seed=0)
     for indices, encoder_out, lens in encoded_batches(encoder, shards, plan.epoch(0)):
-        for i, clip, length in zip(indices, encoder_out, lens.tolist(), strict=True):
-            kept = storable(clip[:length])
-            frames[int(i)] = _mean_frame(kept) if pooled else kept
-    return _unscaled(frames, shards)
+        # in one piece: small tensors made between large ones would keep the memory of these from being given back
+        means = torch.empty(len(shards), encoder_out.shape[2], dtype=torch.float16) if len(means) == 0 else means
+        for i, clip, length in zip(indices.tolist(), encoder_out, lens.tolist(), strict=True):
+            if pooled:
+                means[i] = _mean_frame(storable(clip[:length]))[0]
+            else:
+                frames[i] = storable(clip[:length])
+    return _unscaled(list(means.split(1)) if pooled else frames, shards)
 
 
 def encoded_batches(

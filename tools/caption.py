@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from icefall_alp.data.fbank import Fbank
-from icefall_alp.data.recordings import clock, list_files
-from icefall_alp.evaluation.search import BATCH_SECONDS, batch_features, batches, run_folder, usable_windows
+from icefall_alp.data.recordings import Window, clock, list_files, shown
+from icefall_alp.evaluation.search import batch_features, encoded_windows, run_folder, say
 from icefall_alp.models import AudioEncoder
 from icefall_alp.models.beam_search import generate
 from icefall_alp.models.text_decoder import TextDecoder
@@ -46,15 +46,22 @@ def main() -> None:
     encoder = AudioEncoder.load(run / "encoder", mask_padding=True).to(place).eval()
     decoder, fbank = TextDecoder.load(run / "text_decoder").to(place).eval(), Fbank().to(place)
     files = list_files(options.audio)
-    num_captions = 0
-    for batch in batches(usable_windows(files, options.window), BATCH_SECONDS):
-        memory = encoder(*batch_features(fbank, batch))
+    num_captions = num_stopped = 0
+
+    def encode(windows: list[Window]) -> tuple[torch.Tensor, ...]:
+        return encoder(*batch_features(fbank, windows))
+
+    for batch, memory in encoded_windows(files, options.window, encode):
         ids = generate(decoder, *memory, options.beam_size, options.max_tokens, options.length_penalty)
         for window, caption in zip(batch, decoder.tokenizer.decode(ids), strict=True):
-            print(f"{window.path}\t{clock(window.start)}-{clock(window.end)}\t{caption}", flush=True)
+            row = shown(window.path), f"{clock(window.start)}-{clock(window.end)}", " ".join(caption.split())
+            print("\t".join(row), flush=True)
         num_captions += len(batch)
+        num_stopped += sum(len(tokens) == options.max_tokens for tokens in ids)
     if num_captions == 0:
         raise UserError(f"none of the {len(files)} files could be captioned")
+    if num_stopped:
+        say(f"note: {num_stopped} of {num_captions} captions were stopped at {options.max_tokens} tokens, unended")
 
 
 if __name__ == "__main__":

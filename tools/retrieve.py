@@ -12,9 +12,10 @@ files that are new or changed. What cannot be used is named on stderr with its c
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from icefall_alp.data.recordings import clock, list_files
+from icefall_alp.data.recordings import clock, list_files, shown
 from icefall_alp.evaluation.search import Embedder, Index, run_folder
 from icefall_alp.utils.digests import sha256_text
 from icefall_alp.utils.errors import UserError, clean_exit
@@ -36,7 +37,8 @@ def main() -> None:
     if options.top < 1 or not 1.0 <= options.window <= 600.0:
         raise UserError("--top must be at least 1 and --window between 1 and 600 seconds")
     run = run_folder(options.encoder, "text_tower")
-    files = [path.resolve() for path in list_files(options.audio)]
+    # absolute, as the index has them; not resolved, so that a broken link is named and not its target
+    files = [Path(os.path.abspath(path)) for path in list_files(options.audio)]  # noqa: PTH100
     if not files:
         raise UserError(f"no file in {', '.join(map(str, options.audio))}")
     places = "\n".join(str(path.resolve()) for path in options.audio)
@@ -44,9 +46,9 @@ def main() -> None:
     embedder = Embedder(run)
     index = Index.build(folder, files, embedder, options.window)
     for text, query in zip(options.text, embedder.embed_text(options.text), strict=True):
-        print(f"# {text}")
+        print(f"# {shown(text)}")
         for score, entry in index.search(query, options.top):
-            print(f"{score:.3f}\t{clock(entry.start)}-{clock(entry.end)}\t{entry.file}")
+            print(f"{score:.3f}\t{clock(entry.start)}-{clock(entry.end)}\t{shown(entry.file)}")
 
 
 if __name__ == "__main__":

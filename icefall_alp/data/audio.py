@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from icefall_alp.data.fbank import SAMPLING_RATE
 
-_MAX_RESAMPLING_KERNEL = 20_000_000  # taps; only rates that share no factor with 16 kHz need more
+_MAX_KERNEL = 1_000_000  # taps that torchaudio may hold, one filter per phase; 44.1 kHz needs 70,560
+_MAX_FACTOR = 200_000  # of the one filter that serves rates with more phases: 20 taps per unit
 
 
 def read_audio(path: Path, start: float, duration: float) -> Tensor:
@@ -55,20 +57,26 @@ def read_audio(path: Path, start: float, duration: float) -> Tensor:
 
 
 def mono_at_16_khz(samples: Tensor, rate: int) -> Tensor:
-    """Average the channels of samples (S, channels) at `rate` Hz and resample them: (S',).
+    """Average the channels of samples (S, channels) at `rate` Hz, any whole number, and resample them: (S',)."""
+    return _resample(samples.mean(dim=1), rate)
 
-    Raises:
-        ValueError: the rate shares no factor with 16 kHz.
-    """
-    waveform = samples.mean(dim=1)
-    return waveform if rate == SAMPLING_RATE else _resampler(rate)(waveform)
+
+def _resample(waveform: Tensor, rate: int) -> Tensor:
+    """A waveform (S,) at `rate` Hz at 16 kHz, in bounded memory even where the two share no factor."""
+    if rate == SAMPLING_RATE:
+        return waveform
+    ratio = Fraction(rate, SAMPLING_RATE)
+    if ratio.numerator * ratio.denominator <= _MAX_KERNEL:
+        return _resampler(rate)(waveform)
+    from scipy.signal import resample_poly  # takes up to seconds to import, and few files need it
+
+    if max(ratio.numerator, ratio.denominator) > _MAX_FACTOR:
+        ratio = ratio.limit_denominator(max(1, int(_MAX_FACTOR / ratio)))  # less than 0.0003 % off
+    return torch.from_numpy(resample_poly(waveform.numpy(), ratio.denominator, ratio.numerator))
 
 
 @functools.lru_cache(maxsize=8)
 def _resampler(rate: int) -> torchaudio.transforms.Resample:
-    factor = math.gcd(rate, SAMPLING_RATE)
-    if (rate // factor) * (SAMPLING_RATE // factor) > _MAX_RESAMPLING_KERNEL:
-        raise ValueError(f"sampling rate {rate} Hz shares no factor with {SAMPLING_RATE} Hz")
     return torchaudio.transforms.Resample(rate, SAMPLING_RATE)
 
 
@@ -108,4 +116,4 @@ def change_speed(waveform: np.ndarray, factor: float) -> np.ndarray:
     """Play a waveform faster, which also raises its pitch: S samples become about S / factor."""
     if factor == 1.0:
         return waveform
-    return _resampler(round(SAMPLING_RATE * factor))(torch.from_numpy(waveform)).numpy()
+    return _resample(torch.from_numpy(waveform), round(SAMPLING_RATE * factor)).numpy()

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any audio file as mono windows at 16 kHz, whatever its format, rate, number of channels and length.
 
-A file of hours is never in memory whole. What cannot be used is a `ValueError` whose message is the cause, one for the
-file, so that a command over many files can say so and go on.
+A file of hours is never in memory whole. What cannot be used is an `UnusableError` whose message is the cause, one for
+the file, so that a command over many files can say so and go on.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,14 @@ from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, SAMPLING_RATE
 
 SHORTEST = MIN_FRAMES * SAMPLING_RATE // FRAME_RATE  # samples that the encoder needs
 SILENCE = 2.0**-15  # peak; less than the smallest step of 16-bit samples
+
+
+class UnusableError(ValueError):
+    """A file cannot be used, from `start` on, in seconds; the message is the cause."""
+
+    def __init__(self, cause: str, start: float = 0.0) -> None:
+        super().__init__(cause)
+        self.start = start
 
 
 @dataclass(frozen=True)
@@ -44,49 +53,66 @@ class Window:
 
 
 def list_files(paths: list[Path]) -> list[Path]:
-    """The files named, and those in and below the folders named, but hidden ones; sorted within a folder."""
-    found: list[Path] = []
+    """The files named, and those in and below the folders named, but hidden ones; sorted within a folder, each once."""
+    found: dict[str, Path] = {}  # by absolute name: a file may be named, and lie in a folder that is named
     for path in paths:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        hidden = [any(part.startswith(".") for part in item.relative_to(path).parts) for item in inside]
-        found += [item for item, is_hidden in zip(inside, hidden, strict=True) if not item.is_dir() and not is_hidden]
-    return found
+        for item in inside:
+            is_hidden = any(part.startswith(".") for part in item.relative_to(path).parts)
+            if not item.is_dir() and not is_hidden:
+                found.setdefault(os.path.abspath(item), item)  # noqa: PTH100 (a link keeps its own name)
+    return list(found.values())
 
 
 def read_windows(path: Path, seconds: float) -> Iterator[Window]:
     """Yield the windows of a file, each of `seconds` but the last; silent ones are left out.
 
     Raises:
-        ValueError: the file is missing, not audio, empty, too short, silent, or a sample is NaN or infinite.
+        UnusableError: the file is missing, not audio, empty, too short, silent, or a sample is NaN or infinite.
     """
-    if not path.is_file():
-        raise ValueError("no such file")
-    if path.stat().st_size == 0:
-        raise ValueError("empty file")
-    num_read = num_yielded = 0
-    longest = 0
+    num_read = num_yielded = longest = 0
+    loudest = read = 0.0
     try:
-        with soundfile.SoundFile(path) as file:
+        if not path.is_file():
+            raise UnusableError("a link to a file that is not there" if path.is_symlink() else "no such file")
+        if path.stat().st_size == 0:
+            raise UnusableError("empty file")
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             rate = file.samplerate
             for block in file.blocks(round(seconds * rate), dtype="float32", always_2d=True):
-                start, num_read = num_read / rate, num_read + len(block)
-                waveform = _checked(block, rate)
-                longest = max(longest, len(waveform))
+                start = num_read / rate
+                waveform = _checked(block, rate, start)
+                num_read += len(block)
+                read = num_read / rate
+                longest, loudest = max(longest, len(waveform)), max(loudest, float(np.abs(block).max()))
                 if len(waveform) >= SHORTEST and float(waveform.abs().max()) >= SILENCE:
                     num_yielded += 1
                     yield Window(path, start, waveform)
     except (soundfile.SoundFileError, OSError, TypeError) as error:
-        raise ValueError(f"not readable as audio: {' '.join(str(error).split())}") from error
-    if num_read == 0:
-        raise ValueError("no samples in it")
+        raise UnusableError(f"not readable as audio: {' '.join(str(error).split())}", read) from error
     if num_yielded == 0:
-        raise ValueError(f"too short: {longest / SAMPLING_RATE:.3f} s" if longest < SHORTEST else "silent")
+        raise UnusableError(_why_nothing(longest, loudest))
 
 
-def _checked(block: np.ndarray, rate: int) -> Tensor:
+def _why_nothing(longest: int, loudest: float) -> str:
+    """What is wrong with a file whose longest window has so many samples, and whose loudest sample is that."""
+    if longest == 0:
+        return "no samples in it"
+    if longest < SHORTEST:
+        return f"too short: {longest / SAMPLING_RATE:.3f} s"
+    return "silent" if loudest < SILENCE else "silent as mono: its channels cancel each other"
+
+
+def _checked(block: np.ndarray, rate: int, start: float) -> Tensor:
     if not np.isfinite(block).all():
-        raise ValueError("NaN or infinite samples")
+        raise UnusableError("NaN or infinite samples", start)
     return mono_at_16_khz(torch.from_numpy(block), rate)
+
+
+def shown(path: Path | str) -> str:
+    """A file's name as one line that any terminal takes: what is not printable stands there as its escape."""
+    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def clock(seconds: float) -> str:

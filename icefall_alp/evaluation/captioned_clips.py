@@ -35,9 +35,9 @@ def encoded_pair(
     Raises:
         UserError: a test clip is also a training clip; see also `encode_clips`.
     """
-    pair = [load_or_encode(encoder, Path(folder), config, exp_dir) for folder in (config.train_cuts, config.test_cuts)]
-    check_disjoint(*pair)
-    train, test = (clips.pooled() for clips in pair) if pooled else pair
+    folders = Path(config.train_cuts), Path(config.test_cuts)
+    train, test = (load_or_encode(encoder, folder, config, exp_dir, pooled) for folder in folders)
+    check_disjoint(train, test)
     statistics = train.statistics()
     return train.standardized(*statistics), test.standardized(*statistics)
 

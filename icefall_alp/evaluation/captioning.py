@@ -45,12 +45,13 @@ def score(
     objective = CaptioningObjective(PrecomputedFrames(train.dim), decoder, 0.0, config.label_smoothing)
     train_head(objective, caption_stream(train, config, decoder.tokenizer), config)
     captions = captions_of_clips(test)
-    hypotheses = write_captions(decoder, test, config)
+    hypotheses, num_stopped = write_captions(decoder, test, config)
     folder, cut_ids = exp_dir / "results" / "captioning", [cut.id for cut in test.cuts]
     write_caption_files(folder, Path(config.test_cuts).name, cut_ids, hypotheses, captions)
     of_others = caption_scores.captions_of_others(captions, config.seed)
+    details = {"captions stopped at max_caption_tokens": num_stopped}
     for metric, measure in METRICS.items():
-        yield Score(metric, measure(hypotheses, captions), measure(of_others, captions), len(test))
+        yield Score(metric, measure(hypotheses, captions), measure(of_others, captions), len(test), details=details)
     yield Score("loss", caption_loss(objective, test), None, len(test))
     texts = [*captions_of_clips(train), *captions]
     yield Score("captions cut", share_cut(decoder.tokenizer, decoder.sizes.max_tokens, texts), None, len(test))
@@ -64,15 +65,17 @@ def tune_only_cross_attention(decoder: TextDecoder) -> TextDecoder:
 
 
 @torch.no_grad()
-def write_captions(decoder: TextDecoder, clips: EncodedClips, config: CaptioningTaskConfig) -> list[str]:
-    """One caption per clip, by beam search."""
+def write_captions(decoder: TextDecoder, clips: EncodedClips, config: CaptioningTaskConfig) -> tuple[list[str], int]:
+    """One caption per clip, by beam search, and how many had not ended at `config.max_caption_tokens`."""
     place = distributed.device()
-    texts = []
+    texts, num_stopped = [], 0
     for start in range(0, len(clips), CHUNK):
         frames, lens = clips.batch(np.arange(start, min(start + CHUNK, len(clips))))
         search = config.beam_size, config.max_caption_tokens, config.length_penalty
-        texts += decoder.tokenizer.decode(generate(decoder, frames.to(place), lens.to(place), *search))
-    return texts
+        written = generate(decoder, frames.to(place), lens.to(place), *search)
+        texts += decoder.tokenizer.decode(written)
+        num_stopped += sum(len(tokens) == config.max_caption_tokens for tokens in written)
+    return texts, num_stopped
 
 
 @torch.no_grad()

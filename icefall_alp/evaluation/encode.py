@@ -2,7 +2,8 @@
 """One frozen pass over a set of clips; every head is then trained on the frames it leaves.
 
 Frames are kept in float16 in memory. Full-size cost: seconds x 25 x C x 2 bytes, for example 11 GB for FSD50K's
-training clips at C = 768. Probes of sets that are larger than the memory stream instead (`frozen_set`).
+training clips at C = 768; heads on the clips' means ask for these and hold no more. Probes of sets that are larger than
+the memory stream instead (`frozen_set`).
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class EncodedClips:
 
     def pooled(self) -> EncodedClips:
         """The same clips with one frame each: their mean."""
-        return replace(self, frames=[storable(frames.float().mean(0, keepdim=True)) for frames in self.frames])
+        return replace(self, frames=[_mean_frame(frames) for frames in self.frames])
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each channel over all frames: (C,), (C,).
@@ -102,7 +103,9 @@ class EncodedClips:
         return replace(self, mean=mean, deviation=deviation)
 
 
-def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp_dir: Path) -> EncodedClips:
+def load_or_encode(
+    encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp_dir: Path, pooled: bool = False
+) -> EncodedClips:
     """The frames of a set, from `<exp_dir>/frames` where another task of this run has left them.
 
     They are kept there when the task wants it (`cache_frames`), under the digests of encoder, set and code, so what was
@@ -113,6 +116,7 @@ def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp
         folder: Stage 2's folder of cuts and features.
         config: Of the task.
         exp_dir: Of the run.
+        pooled: One frame per clip, the mean of its frames, which are let go at once where they are not to be kept.
 
     Raises:
         UserError: See `encode_clips`.
@@ -120,12 +124,15 @@ def load_or_encode(encoder: FrozenEncoder, folder: Path, config: TaskConfig, exp
     key = frames_key(encoder, folder)
     stored = read_cache(exp_dir / "frames", folder.name, key)
     if stored is not None:
-        return _unscaled(list(stored["frames"].split(stored["lens"].tolist())), FeatureShards(folder))
-    clips = encode_clips(encoder.module, folder, config.max_duration)
-    if config.cache_frames:
-        lens = torch.tensor([len(frames) for frames in clips.frames])
-        write_cache(exp_dir / "frames", folder.name, key, {"frames": torch.cat(clips.frames), "lens": lens})
-    return clips
+        clips = _unscaled([stored[name] for name in sorted(stored)], FeatureShards(folder))
+    elif config.cache_frames:
+        clips = encode_clips(encoder.module, folder, config.max_duration)
+        # clip by clip, since one tensor of all frames would be a second copy of them
+        named = {f"{position:09d}": frames for position, frames in enumerate(clips.frames)}
+        write_cache(exp_dir / "frames", folder.name, key, named)
+    else:
+        return encode_clips(encoder.module, folder, config.max_duration, pooled)
+    return clips.pooled() if pooled else clips
 
 
 def frames_key(encoder: FrozenEncoder, folder: Path) -> str:
@@ -133,13 +140,14 @@ def frames_key(encoder: FrozenEncoder, folder: Path) -> str:
     return sha256_text(encoder.digest + set_digest(folder) + library_digest())
 
 
-def encode_clips(encoder: nn.Module, folder: Path, max_duration: float) -> EncodedClips:
+def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, pooled: bool = False) -> EncodedClips:
     """Run a frozen encoder over all clips of a feature folder, once.
 
     Args:
         encoder: Frozen and in evaluation mode.
         folder: Stage 2's folder of cuts and features.
         max_duration: Seconds of audio per batch.
+        pooled: Keep the mean of each clip's frames only.
 
     Returns:
         The clips in the folder's order.
@@ -149,11 +157,17 @@ def encode_clips(encoder: nn.Module, folder: Path, max_duration: float) -> Encod
     """
     shards = FeatureShards(folder)
     frames: list[Tensor] = [torch.empty(0)] * len(shards)
+    means = torch.empty(0)
     plan = BatchPlan(shards.durations, max_duration, NUM_BUCKETS, seed=0)
     for indices, encoder_out, lens in encoded_batches(encoder, shards, plan.epoch(0)):
-        for i, clip, length in zip(indices, encoder_out, lens.tolist(), strict=True):
-            frames[int(i)] = storable(clip[:length])
-    return _unscaled(frames, shards)
+        # in one piece: small tensors made between large ones would keep the memory of these from being given back
+        means = torch.empty(len(shards), encoder_out.shape[2], dtype=torch.float16) if len(means) == 0 else means
+        for i, clip, length in zip(indices.tolist(), encoder_out, lens.tolist(), strict=True):
+            if pooled:
+                means[i] = _mean_frame(storable(clip[:length]))[0]
+            else:
+                frames[i] = storable(clip[:length])
+    return _unscaled(list(means.split(1)) if pooled else frames, shards)
 
 
 def encoded_batches(
@@ -250,6 +264,11 @@ def captions_of_clips(clips: EncodedClips) -> list[list[str]]:
         if not own:
             raise UserError(f"{cut.id}: no caption; this task needs captioned cuts")
     return captions
+
+
+def _mean_frame(frames: Tensor) -> Tensor:
+    """The mean (1, C) of a clip's frames as they are kept, in float16 like them."""
+    return storable(frames.float().mean(0, keepdim=True))
 
 
 def storable(frames: Tensor) -> Tensor:

@@ -59,9 +59,15 @@ def text_to_audio(text: Tensor, audio: Tensor, clip_of_caption: np.ndarray) -> R
 
 
 def audio_to_text(text: Tensor, audio: Tensor, clip_of_caption: np.ndarray) -> Ranks:
-    """Every clip is a query among all captions, several of which may be right; arguments as for `text_to_audio`."""
+    """Every clip is a query among all captions, several of which may be right; arguments as for `text_to_audio`.
+
+    Raises:
+        UserError: A clip has no caption, or see `rank`.
+    """
     clip_of_caption = np.asarray(clip_of_caption)
     counts = np.bincount(clip_of_caption, minlength=len(audio))
+    if counts.min() == 0:
+        raise UserError(f"retrieval: clip {counts.argmin()} has no caption to be found; leave such clips out")
     right = np.full((len(audio), counts.max()), -1)
     order = np.argsort(clip_of_caption, kind="stable")
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -7,6 +7,7 @@ Cells read `ours / theirs`; a dash stands for what does not exist, so what was n
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def _detail_table(published: Published, numbers: Numbers) -> str:
     decimals = {column.key: column.decimals for table in published.tables for column in table.columns}
     rows = []
     for key, runs in numbers.by_key.items():
-        places = max(3 if key.metric in published.lower_is_better else 2, decimals.get(key, 2))
+        least = 3 if key.metric in published.lower_is_better else 2
+        places = max(least, decimals.get(key, 2), _telling_decimals(numbers.chance(key)))
         beside = [_scored(runs.get(run), places) for run in published.baselines]
         for run, result in sorted(runs.items(), key=lambda item: _place(item[0], published)):
             factor = f"{over_chance(result, published):.1f}x" if result.chance else EMPTY
@@ -155,6 +157,11 @@ def _detail_table(published: Published, numbers: Numbers) -> str:
             )
     header = ["task", "metric", "run", "value", "chance", "over chance", *published.baselines.values()]
     return markdown_table([*header, "scored/expected"], rows)
+
+
+def _telling_decimals(chance: float | None) -> int:
+    """Decimals that show two digits of a chance level, or 0: beside "0.00" a factor of 20 would make no sense."""
+    return 1 - math.floor(math.log10(chance)) if chance and 1e-6 < chance < 1 else 0
 
 
 def over_chance(result: Result, published: Published) -> float:

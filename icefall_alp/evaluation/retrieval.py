@@ -54,7 +54,7 @@ def score_untuned(
     encoder: FrozenEncoder, config: RetrievalConfig, exp_dir: Path, poolings: Sequence[str]
 ) -> Iterator[Score]:
     """Score both directions with the text tower of pretraining; nothing is trained."""
-    test = load_or_encode(encoder, Path(config.test_cuts), config, exp_dir).pooled()
+    test = load_or_encode(encoder, Path(config.test_cuts), config, exp_dir, pooled=True)
     objective = pretrained_towers(encoder, test.dim)
     yield from score_clips(objective, test, config.captions_per_clip, [])
 

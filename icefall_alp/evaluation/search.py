@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from icefall_alp.data.fbank import SAMPLING_RATE, Fbank
-from icefall_alp.data.recordings import Window, clock, read_windows
+from icefall_alp.data.recordings import UnusableError, Window, clock, read_windows, shown
 from icefall_alp.models import AudioEncoder
 from icefall_alp.objectives.contrastive import ContrastiveObjective
 from icefall_alp.utils import distributed
@@ -83,8 +84,20 @@ class Embedder:
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
-        """Vectors (n, E) of n texts, on the CPU."""
-        return self.objective.embed_text(texts).float().cpu()
+        """Vectors (n, E) of n texts, on the CPU; a text that is longer than the tower reads is named.
+
+        Raises:
+            UserError: A vector is not finite.
+        """
+        tower = self.objective.text_encoder
+        for text, length in zip(texts, tower.tokenizer.lengths(texts), strict=True):
+            if length > tower.max_tokens:
+                start = shown(textwrap.shorten(text, 60, placeholder=" ..."))
+                say(f"note: only the first {tower.max_tokens} of its {length} tokens are searched for: {start}")
+        vectors = self.objective.embed_text(texts).float().cpu()
+        if not vectors.isfinite().all():
+            raise UserError("the text tower's vectors are not finite; did training diverge?")
+        return vectors
 
 
 def batch_features(fbank: Fbank, windows: list[Window]) -> tuple[Tensor, Tensor]:
@@ -110,10 +123,9 @@ def usable_windows(files: Iterable[Path], seconds: float) -> Iterator[list[Windo
                     yield pending
                     pending = []
             if count * seconds > BATCH_SECONDS:
-                say(f"note: {path}: long, {count} windows of {seconds:g} s")
-        except ValueError as cause:
-            rest = f" after {clock(count * seconds)}" if count else ""
-            say(f"skipped{rest}: {path}: {cause}")
+                say(f"note: {shown(path)}: long, {count} windows of {seconds:g} s")
+        except UnusableError as cause:
+            say_skipped(path, str(cause), cause.start)
         if pending:
             yield pending
 
@@ -131,9 +143,40 @@ def batches(windows: Iterable[list[Window]], seconds: float) -> Iterator[list[Wi
         yield batch
 
 
+def encoded_windows(
+    files: Iterable[Path], seconds: float, encode: Callable[[list[Window]], tuple[Tensor, ...]]
+) -> Iterator[tuple[list[Window], tuple[Tensor, ...]]]:
+    """Yield the windows of all usable files, batch by batch, with what `encode` makes of them.
+
+    Args:
+        files: what to read.
+        seconds: length of a window.
+        encode: n windows to tensors (n, ...). Where the first is not finite, the file is left from there on and named:
+            samples may be finite, and their power too large for a number.
+    """
+    left: set[Path] = set()
+    for batch in batches(usable_windows(files, seconds), BATCH_SECONDS):
+        encoded = encode(batch)
+        kept = []
+        for row, (window, fine) in enumerate(zip(batch, encoded[0].isfinite().flatten(1).all(1).tolist(), strict=True)):
+            if window.path not in left and fine:
+                kept.append(row)
+            elif window.path not in left:
+                left.add(window.path)
+                cause = f"what is computed from it is not finite; its peak is {float(window.waveform.abs().max()):.1e}"
+                say_skipped(window.path, cause, window.start)
+        if kept:
+            yield [batch[row] for row in kept], tuple(values[kept] for values in encoded)
+
+
 def say(line: str) -> None:
     """One line to the person, beside a progress bar."""
     tqdm.write(line, file=sys.stderr)
+
+
+def say_skipped(path: Path, cause: str, start: float) -> None:
+    """One line about a file that is not used from `start` on, in seconds."""
+    say(f"skipped{f' from {clock(start)} on' if start else ''}: {shown(path)}: {cause}")
 
 
 @dataclass
@@ -170,8 +213,9 @@ class Index:
         entries, vectors = [old.entries[i] for i in rows], [old.vectors[rows]] if rows else []
         new = [path for path in files if str(path) not in kept]
         with tqdm(total=len(new), desc="embed", unit=" files", disable=None) as progress:
-            for batch in batches(usable_windows(_counted(new, progress), seconds), BATCH_SECONDS):
-                vectors.append(embedder.embed(batch))
+            windows = encoded_windows(_counted(new, progress), seconds, lambda batch: (embedder.embed(batch),))
+            for batch, (embedded,) in windows:
+                vectors.append(embedded)
                 entries += [Entry(str(w.path), w.start, w.end, stamps.get(w.path, "")) for w in batch]
         if not entries:
             raise UserError(f"none of the {len(files)} files can be searched; each is named above with its cause")
@@ -179,7 +223,8 @@ class Index:
         with atomic_folder(folder) as temporary:
             save_file({"embeddings": index.vectors}, temporary / VECTORS)
             content = {**settings, "entries": [asdict(entry) for entry in entries]}
-            (temporary / ENTRIES).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+            # escaped, since a file's name need not be UTF-8
+            (temporary / ENTRIES).write_text(json.dumps(content), encoding="utf-8")
         say(f"{folder}: {len({e.file for e in entries})} files, {len(entries)} windows; {len(new)} files read now")
         return index
 
@@ -196,7 +241,8 @@ def _read(folder: Path, settings: dict[str, object]) -> Index:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         say(f"note: {folder}: damaged index ({error}); everything is embedded again")
         return empty
-    return Index(entries, vectors) if content == settings and len(entries) == len(vectors) else empty
+    fits = content == settings and len(entries) == len(vectors) and bool(vectors.isfinite().all())
+    return Index(entries, vectors) if fits else empty
 
 
 def _stamp(path: Path) -> str:

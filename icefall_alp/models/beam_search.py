@@ -59,7 +59,7 @@ def generate(
         length_penalty: exponent of the length; 0 prefers short captions, larger values longer ones.
 
     Returns:
-        One list of token ids per clip, without special tokens.
+        One list of token ids per clip, without special tokens; one of `max_tokens` was stopped before it ended.
 
     Raises:
         UserError: the decoder has no positions for `max_tokens`.

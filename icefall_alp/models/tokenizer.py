@@ -7,6 +7,7 @@ Shapes: N captions, U tokens of the longest one, `<s>` and `</s>` included.
 
 from __future__ import annotations
 
+import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ from icefall_alp.utils.errors import UserError
 LOGGER = logging.getLogger(__name__)
 PIECES = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>"}  # ids 0 to 3 of a SentencePiece model
 MASK_PIECE = "<mask>"
+_CONFIG = "tokenizer_config.json"
+_GENERIC_CLASS = "PreTrainedTokenizerFast"  # version 4's name, which 5 knows too; 4 does not know 5's TokenizersBackend
 
 
 class Tokenizer(ABC):
@@ -118,7 +121,7 @@ class HuggingFaceTokenizer(Tokenizer):
         try:
             self._model = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: no Hugging Face tokenizer in it; copy its tokenizer.json there") from error
+            raise UserError(_why_unreadable(path, error)) from error
         special = {
             "pad": self._model.pad_token_id,
             "bos": _first(self._model.cls_token_id, self._model.bos_token_id),
@@ -140,9 +143,25 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._model.decode(ids, skip_special_tokens=True).strip()
 
     def save(self, folder: Path) -> str:
-        """Write the folder `tokenizer` into `folder`."""
+        """Write the folder `tokenizer` into `folder`, for transformers 4 and 5."""
         self._model.save_pretrained(str(folder / "tokenizer"))
+        path = folder / "tokenizer" / _CONFIG
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.get("tokenizer_class") == "TokenizersBackend":
+            config["tokenizer_class"] = _GENERIC_CLASS
+            path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return "tokenizer"
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    import transformers
+
+    if not (path / "tokenizer.json").is_file():
+        return f"{path}: no Hugging Face tokenizer in it; copy its tokenizer.json there"
+    return (
+        f"{path}: transformers {transformers.__version__} does not read this tokenizer ({error}); if another version "
+        f"wrote it, set tokenizer_class in its {_CONFIG} to {_GENERIC_CLASS}"
+    )
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:

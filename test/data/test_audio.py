@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import tracemalloc
+
 import numpy as np
 import pytest
 import soundfile
+import torch
 
-from icefall_alp.data.audio import change_speed, decode_flac, encode_flac, mix_noise, read_audio
+from icefall_alp.data.audio import change_speed, decode_flac, encode_flac, mix_noise, mono_at_16_khz, read_audio
 
 
 def test_reads_any_rate_format_and_channels(tmp_path):
@@ -16,10 +19,22 @@ def test_reads_any_rate_format_and_channels(tmp_path):
     assert np.abs(audio - expected)[200:-200].max() < 2e-3
 
 
-def test_a_rate_without_common_factor_is_refused_before_it_fills_the_memory(tmp_path):
-    soundfile.write(tmp_path / "odd.wav", np.zeros(44099), 44099)
-    with pytest.raises(ValueError, match="44099"):
-        read_audio(tmp_path / "odd.wav", 0.0, 1.0)
+@pytest.mark.parametrize("rate", [4001, 8000, 11127, 15999, 16001, 22050, 44056, 44099, 192001, 400009])
+def test_any_whole_rate_keeps_pitch_and_length_in_bounded_memory(rate):
+    tone = torch.sin(2 * np.pi * 1000 * torch.arange(2 * rate, dtype=torch.float64) / rate).float()
+    tracemalloc.start()
+    found = mono_at_16_khz(tone[:, None], rate).numpy()
+    (_, peak), _ = tracemalloc.get_traced_memory(), tracemalloc.stop()
+    expected = np.sin(2 * np.pi * 1000 * np.arange(32000) / 16000)
+    assert abs(len(found) - 32000) <= 1 and found.dtype == np.float32
+    # a rate that were 0.01 % off would end 1.25 radians late
+    assert np.abs(found[500:31500] - expected[500:31500]).max() < 5e-3
+    assert peak < 300e6
+
+
+def test_a_file_at_an_odd_rate_is_read(tmp_path):
+    soundfile.write(tmp_path / "odd.wav", np.sin(np.arange(44099) / 20) / 2, 44099)
+    assert read_audio(tmp_path / "odd.wav", 0.0, 1.0).shape == (16000,)
 
 
 def test_flac_gives_back_16_bit_audio_exactly():

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any audio file becomes mono windows at 16 kHz; what cannot be used says why."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from icefall_alp.data.recordings import clock, list_files, read_windows
+from icefall_alp.data.recordings import UnusableError, clock, list_files, read_windows, shown
 
 
 def tone(seconds, rate, channels=1, hertz=440.0):
@@ -51,8 +54,45 @@ def test_what_cannot_be_used_says_why(tmp_path, content, cause):
         path.write_bytes(content)
     elif content is not None:
         soundfile.write(path, content.astype(np.float32), 16000, subtype="FLOAT")
-    with pytest.raises(ValueError, match=cause):
+    with pytest.raises(UnusableError, match=cause):
         list(read_windows(path, 30.0))
+
+
+def test_channels_that_cancel_are_not_called_silence(tmp_path):
+    left = tone(1.0, 16000)
+    soundfile.write(tmp_path / "a.wav", np.concatenate([left, -left], axis=1), 16000)
+    with pytest.raises(UnusableError, match="silent as mono: its channels cancel each other"):
+        list(read_windows(tmp_path / "a.wav", 30.0))
+
+
+def test_a_file_that_turns_bad_says_from_when_on_silence_counted(tmp_path):
+    samples = tone(8.0, 8000)[:, 0]
+    samples[16000:32000] = 0.0  # seconds 2 to 4
+    samples[50000] = np.nan  # after second 6
+    soundfile.write(tmp_path / "a.wav", samples, 8000, subtype="FLOAT")
+    windows = read_windows(tmp_path / "a.wav", 2.0)
+    assert [next(windows).start, next(windows).start] == [0.0, 4.0]
+    with pytest.raises(UnusableError, match="NaN or infinite") as error:
+        next(windows)
+    assert error.value.start == 6.0
+
+
+def test_a_link_to_nothing_and_one_to_itself_say_so(tmp_path):
+    (tmp_path / "gone.wav").symlink_to(tmp_path / "absent.wav")
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    for name in ("gone.wav", "loop.wav"):
+        with pytest.raises(UnusableError, match="a link to a file that is not there"):
+            list(read_windows(tmp_path / name, 30.0))
+
+
+def test_a_name_in_any_encoding_is_read_and_shown_in_one_line(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9\nfond\tu \xc3\xa9.wav"))
+    path.write_bytes(b"")
+    with pytest.raises(UnusableError, match="empty file"):
+        list(read_windows(path, 30.0))
+    soundfile.write(os.fsencode(path), tone(1.0, 16000), 16000)
+    assert len(list(read_windows(path, 30.0))) == 1
+    assert shown(path.name) == r"caf\xe9\nfond\tu é.wav"
 
 
 def test_folders_are_searched_and_hidden_files_are_not(tmp_path):
@@ -61,6 +101,12 @@ def test_folders_are_searched_and_hidden_files_are_not(tmp_path):
         (tmp_path / name).touch()
     found = [str(path.relative_to(tmp_path)) for path in list_files([tmp_path, tmp_path / "absent.wav"])]
     assert found == ["a/c.flac", "b.wav", "absent.wav"]
+
+
+def test_a_file_that_is_named_twice_is_listed_once(tmp_path, monkeypatch):
+    (tmp_path / "a.wav").touch()
+    monkeypatch.chdir(tmp_path)
+    assert list_files([tmp_path, tmp_path / "a.wav", Path("a.wav"), tmp_path]) == [tmp_path / "a.wav"]
 
 
 def test_times_are_written_as_people_read_them():

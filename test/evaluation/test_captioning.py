@@ -54,10 +54,17 @@ def test_kinds_are_told_apart_and_what_was_written_can_be_read(config, log_mel, 
     # training captions are "the sound of a <kind>", which is one of each test clip's five
     assert scores["ROUGE-L"].value > max(85.0, scores["ROUGE-L"].chance + 5.0)
     assert scores["BLEU-4"].value > scores["BLEU-4"].chance and scores["CIDEr-D"].value > scores["CIDEr-D"].chance
+    assert scores["ROUGE-L"].details == {"captions stopped at max_caption_tokens": 0}
     assert scores["loss"].chance is None and scores["captions cut"].value == 0.0
     recogs = (tmp_path / "results" / "captioning" / "recogs-test.txt").read_text()
     assert recogs.count(":\thyp=") == 20 and recogs.count(":\tref=") == 100
     assert (tmp_path / "results" / "captioning" / "errs-test.txt").is_file()
+
+
+def test_captions_that_are_stopped_are_counted(config, log_mel, tmp_path):
+    config = replace(config, num_steps=1, max_caption_tokens=2)
+    scores = {s.metric: s for s in captioning.score(log_mel, config, tmp_path, [""])}
+    assert scores["ROUGE-L"].details == {"captions stopped at max_caption_tokens": 20}
 
 
 def test_loss_is_per_token_over_all_captions(toy_task, toy_tower):

@@ -12,6 +12,7 @@ from torch import nn
 
 from icefall_alp.config import TaskConfig
 from icefall_alp.data.shards import FeatureShards
+from icefall_alp.evaluation import encode
 from icefall_alp.evaluation.encode import (
     captions_of_clips,
     check_disjoint,
@@ -92,6 +93,27 @@ def test_kept_frames_are_used_again_and_never_for_other_weights(toy_task, tmp_pa
     repaired = load_or_encode(FrozenEncoder("run", EveryFourth(2.0), "two"), folder, config, tmp_path)
     assert torch.equal(repaired.frames[0], other.frames[0])
     assert "damaged" in capsys.readouterr().out
+
+
+def test_means_are_the_same_whether_frames_are_kept_or_let_go(toy_task, tmp_path):
+    folder, encoder = Path(toy_task["test_cuts"]), FrozenEncoder("run", EveryFourth(), "one")
+    let_go = load_or_encode(encoder, folder, TaskConfig(max_duration=5.0), tmp_path, pooled=True)
+    assert not list(tmp_path.iterdir()) and all(frames.shape == (1, 80) for frames in let_go.frames)
+    config = TaskConfig(max_duration=5.0, cache_frames=True)
+    kept, read = (load_or_encode(encoder, folder, config, tmp_path, pooled=True) for _ in range(2))
+    whole = encode_clips(EveryFourth(), folder, 5.0).pooled()
+    for other in (kept, read, whole):
+        assert all(torch.equal(a, b) for a, b in zip(let_go.frames, other.frames, strict=True))
+
+
+def test_frames_are_kept_and_averaged_without_a_copy_of_all(toy_task, tmp_path, monkeypatch):
+    folder, encoder = Path(toy_task["test_cuts"]), FrozenEncoder("run", EveryFourth(), "one")
+    written = []
+    monkeypatch.setattr(encode, "write_cache", lambda *arguments: written.append(arguments[-1]))
+    clips = load_or_encode(encoder, folder, TaskConfig(max_duration=5.0, cache_frames=True), tmp_path)
+    assert all(a is b for a, b in zip(clips.frames, written[0].values(), strict=True))
+    means = encode_clips(EveryFourth(), folder, 5.0, pooled=True).frames
+    assert len({mean.untyped_storage().data_ptr() for mean in means}) == 1
 
 
 def test_frames_are_kept_only_where_wanted(toy_task, tmp_path):

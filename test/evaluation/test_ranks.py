@@ -116,3 +116,10 @@ def test_an_embedding_that_is_not_finite_is_refused():
     audio[3, 1] = torch.nan
     with pytest.raises(UserError, match="an item embedding is not finite"):
         ranks.text_to_audio(text, audio, FIVE)
+
+
+def test_a_clip_without_captions_is_refused_where_captions_are_searched():
+    vectors = torch.eye(3)
+    with pytest.raises(UserError, match="clip 1 has no caption"):
+        ranks.audio_to_text(vectors[:2], vectors, np.array([0, 2]))
+    assert ranks.text_to_audio(vectors[:2], vectors, np.array([0, 2])).recall_at(1) == 50.0

@@ -30,6 +30,13 @@ def test_report(published_yaml, exp_dir, tmp_path):
         assert f"- {fact}: " in report
 
 
+def test_a_small_chance_level_is_shown_with_its_digits(published_yaml, exp_dir):
+    small = replace(read_results(exp_dir)[0], metric="mAP@10", value=0.0691, chance=0.0029)
+    write_result(exp_dir / small.run, small)
+    report = render_report(load_published(published_yaml), Numbers(read_results(exp_dir)), exp_dir, None)
+    assert "| mAP@10 | " + small.run + " | 0.0691 | 0.0029 | 23.8x |" in report
+
+
 def test_interval_and_a_columns_own_run(published_yaml, exp_dir):
     text = published_yaml.read_text(encoding="utf-8").replace("title: Never run", "title: Own, run: ours, decimals: 3")
     published_yaml.write_text(text.replace("task: other", "task: sounds"), encoding="utf-8")

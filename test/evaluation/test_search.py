@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 
 from icefall_alp.config import TextTowerConfig, ZipformerConfig
 from icefall_alp.data.recordings import list_files
@@ -72,6 +74,9 @@ def recordings(tmp_path):
     (folder / "text.mp3").write_text("not audio")
     soundfile.write(folder / "silent.wav", np.zeros(16000), 16000)
     soundfile.write(folder / "nan.wav", np.full(16000, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
+    loud = rng.normal(size=16000).astype(np.float32) * np.float32(1e21)
+    soundfile.write(folder / "loud.wav", loud, 16000, subtype="FLOAT")
+    (folder / "link.wav").symlink_to(folder / "gone.wav")
     return folder
 
 
@@ -87,13 +92,14 @@ def call(monkeypatch, capfd, tool, *arguments):
 
 BAD = {
     "empty.wav": "empty file", "text.mp3": "not readable as audio", "silent.wav": "silent", "nan.wav": "NaN",
-    "absent.wav": "no such file",
+    "absent.wav": "no such file", "loud.wav": "not finite; its peak is", "link.wav": "a link to a file that is not",
 }  # fmt: skip
 
 
 def test_a_vector_is_that_of_the_window_alone(run, recordings):
     embedder = search.Embedder(run)
     windows = [w for own in search.usable_windows(list_files([recordings]), 2.0) for w in own]
+    windows = [w for w in windows if w.path.name != "loud.wav"]
     assert len(windows) == 1 + 1 + 1 + 4 + 2
     together = embedder.embed(windows)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(len(windows)))
@@ -103,7 +109,7 @@ def test_a_vector_is_that_of_the_window_alone(run, recordings):
 def test_an_index_finds_its_windows_and_reads_only_what_is_new(run, recordings, tmp_path, capfd):
     embedder, files = search.Embedder(run), list_files([recordings])
     index = search.Index.build(tmp_path / "index", files, embedder, 2.0)
-    assert "5 files, 9 windows; 9 files read now" in capfd.readouterr().err
+    assert "5 files, 9 windows; 11 files read now" in capfd.readouterr().err
     for row in (0, 4, 8):
         ((score, entry),) = index.search(index.vectors[row], 1)
         assert entry == index.entries[row] and score == pytest.approx(1.0, abs=1e-5)
@@ -111,7 +117,7 @@ def test_an_index_finds_its_windows_and_reads_only_what_is_new(run, recordings, 
     soundfile.write(recordings / "a.wav", np.random.default_rng(1).normal(size=32000) * 0.1, 16000)
     (recordings / "e.wav").unlink()
     again = search.Index.build(tmp_path / "index", list_files([recordings]), embedder, 2.0)
-    assert "4 files, 7 windows; 5 files read now" in capfd.readouterr().err  # a.wav and the four bad ones
+    assert "4 files, 7 windows; 7 files read now" in capfd.readouterr().err  # a.wav and the six bad ones
     names = {Path(entry.file).name for entry in again.entries}
     assert names == {"a.wav", "b.flac", "c.ogg", "d d.wav"}
     kept = [i for i, entry in enumerate(again.entries) if entry in index.entries]
@@ -162,6 +168,65 @@ def test_caption_writes_a_line_per_window_and_names_what_it_cannot_read(run, rec
         assert len([line for line in errors.splitlines() if name in line and cause in line]) == 1, name
     status, _, errors = call(monkeypatch, capfd, "caption.py", "--model", run, recordings / "silent.wav")
     assert status == 1 and errors.splitlines()[-1] == "error: none of the 1 files could be captioned"
+
+
+def test_what_is_not_finite_ends_a_file_and_leaves_the_others_alone(run, recordings, capfd):
+    loud = np.random.default_rng(2).normal(size=4 * 16000).astype(np.float32) * 0.1
+    loud[32000:48000] *= np.float32(1e21)
+    soundfile.write(recordings / "later.wav", loud, 16000, subtype="FLOAT")
+    embedder, files = search.Embedder(run), [recordings / name for name in ("a.wav", "later.wav", "e.wav")]
+    ((windows, (vectors,)),) = search.encoded_windows(files, 1.0, lambda batch: (embedder.embed(batch),))
+    errors = capfd.readouterr().err.splitlines()
+    assert len(errors) == 1 and errors[0].startswith(f"skipped from 0:02.0 on: {recordings / 'later.wav'}: what is")
+    found = [(w.path.name, w.start) for w in windows]
+    assert found == [("a.wav", 0), ("later.wav", 0), ("later.wav", 1), ("e.wav", 0), ("e.wav", 1), ("e.wav", 2)]
+    torch.testing.assert_close(vectors, embedder.embed(windows), atol=1e-5, rtol=0)
+
+
+def test_an_index_that_holds_nan_is_made_again(run, recordings, tmp_path, capfd):
+    embedder, files = search.Embedder(run), [recordings / "a.wav"]
+    index = search.Index.build(tmp_path / "index", files, embedder, 2.0)
+    save_file({"embeddings": torch.full_like(index.vectors, torch.nan)}, tmp_path / "index" / search.VECTORS)
+    assert search.Index.build(tmp_path / "index", files, embedder, 2.0).vectors.equal(index.vectors)
+
+
+def test_every_file_is_one_row_whatever_its_name_and_however_often_it_is_named(run, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    names = [b"caf\xe9.wav", b"two\nlines\tand a tab.wav"]
+    for name in names:
+        soundfile.write(os.fsencode(folder) + b"/" + name, np.random.default_rng(0).normal(size=16000) * 0.1, 16000)
+    (folder / "bad\nname.wav").touch()
+    arguments = [
+        "--encoder",
+        run,
+        "--index",
+        tmp_path / "index",
+        "--text",
+        "a\ndog",
+        "--audio",
+        folder,
+        folder / "bad\nname.wav",
+    ]
+    for read_now in ("3 files read now", "1 files read now"):
+        status, out, errors = call(monkeypatch, capfd, "retrieve.py", *arguments)
+        assert status == 0 and len(out.splitlines()) == 3 and len(errors.splitlines()) == 2, errors
+        assert read_now in errors and r"bad\nname.wav: empty file" in errors
+        assert {line.split("/")[-1] for line in out.splitlines()[1:]} == {r"caf\xe9.wav", r"two\nlines\tand a tab.wav"}
+    status, out, errors = call(monkeypatch, capfd, "caption.py", "--model", run, folder)
+    assert status == 0 and sorted(line.count("\t") for line in out.splitlines()) == [2, 2]
+
+
+def test_a_text_that_is_longer_than_the_tower_reads_is_named(run, recordings, tmp_path, monkeypatch, capfd):
+    arguments = ["--encoder", run, "--audio", recordings / "a.wav", "--index", tmp_path / "index"]
+    _, _, errors = call(monkeypatch, capfd, "retrieve.py", *arguments, "--text", "a dog", "a dog barks " * 30)
+    assert [line for line in errors.splitlines() if "a dog" in line and "only the first 24 of its" in line]
+    assert errors.count("searched for") == 1
+
+
+def test_captions_that_are_stopped_are_counted(run, recordings, monkeypatch, capfd):
+    _, _, errors = call(monkeypatch, capfd, "caption.py", "--model", run, recordings / "e.wav", "--max-tokens", 2)
+    assert errors.splitlines()[-1] == "note: 1 of 1 captions were stopped at 2 tokens, unended"
 
 
 def test_a_run_without_the_tower_is_named(run, tmp_path, monkeypatch, capfd):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -22,6 +23,10 @@ def config(toy_task):
 class Knowing:
     """Towers that hear which band is loud and read which kind is named, or always say the same."""
 
+    text_encoder = SimpleNamespace(
+        tokenizer=SimpleNamespace(lengths=lambda texts: list(map(len, texts))), max_tokens=99
+    )
+
     def __init__(self, constant=False):
         self.constant = constant
 
@@ -39,7 +44,7 @@ class Knowing:
 def test_a_perfect_model_scores_full_marks_and_a_constant_one_chance(
     config, log_mel, monkeypatch, tmp_path, multi_label, metric, best, chance
 ):
-    config = ZeroShotConfig(test_cuts=config.test_cuts, class_list=config.class_list, multi_label=multi_label)
+    config = replace(config, multi_label=multi_label)
     for constant, expected in ((False, best), (True, chance)):
         monkeypatch.setattr(zero_shot, "pretrained_towers", lambda encoder, dim, c=constant: Knowing(c))
         (score,) = zero_shot.score(log_mel, config, tmp_path, [""])
@@ -50,6 +55,12 @@ def test_a_perfect_model_scores_full_marks_and_a_constant_one_chance(
 def test_the_towers_beside_the_encoder_are_used(config, with_text_tower, tmp_path):
     (score,) = zero_shot.score(with_text_tower, config, tmp_path, [""])
     assert 0.0 <= score.value <= 100.0 and score.num_scored == 20
+
+
+def test_prompts_that_the_tower_cuts_are_counted(config, with_text_tower, tmp_path):
+    config = replace(config, prompts=("a {}", "this is a recording " * 20 + "of a {}"))
+    (score,) = zero_shot.score(with_text_tower, config, tmp_path, [""])
+    assert score.details == {"prompts cut": len(KINDS)}
 
 
 def test_a_class_is_the_mean_of_its_prompts_and_its_name_has_spaces():

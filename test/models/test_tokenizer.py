@@ -5,7 +5,7 @@ import pytest
 import sentencepiece
 import tokenizers
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from icefall_alp.models.tokenizer import load_tokenizer, train_sentencepiece
 from icefall_alp.utils.errors import UserError
@@ -134,6 +134,23 @@ def test_ids_are_the_same_in_every_version_of_transformers(byte_level_folder):
     assert ids[0].tolist() == [0, 262, space, letter["d"], 261, space, letter["D"], 2]
     assert ids[1, :4].tolist() == [0, 5 + 94 + 0xC3 - 0xA1 - 1, 5 + 94 + 0xA9 - 0xA1, 2]
     assert tokenizer.decode(ids) == ["Dog dog D", "\u00e9"]
+
+
+def test_a_saved_tokenizer_names_a_class_that_versions_4_and_5_know(byte_level_folder, tmp_path):
+    tokenizer = load_tokenizer(byte_level_folder)
+    saved = tmp_path / "tower" / tokenizer.save(tmp_path / "tower")
+    config = json.loads((saved / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert config["tokenizer_class"] == "PreTrainedTokenizerFast" and config["mask_token"] == "<mask>"
+    assert load_tokenizer(saved).encode(["Dog dog D"], 16)[0].equal(tokenizer.encode(["Dog dog D"], 16)[0])
+
+
+def test_a_tokenizer_of_an_unknown_class_says_how_it_can_be_read(byte_level_folder, monkeypatch):
+    def refuse(path, **options):
+        raise ValueError("Tokenizer class TokenizersBackend does not exist")  # as version 4 does
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(UserError, match=r"does not exist\); .* set tokenizer_class .* to PreTrainedTokenizerFast"):
+        load_tokenizer(byte_level_folder)
 
 
 def test_a_tokenizer_that_lower_cases_says_so(byte_level_folder, caplog):

@@ -38,7 +38,10 @@ def place(tmp_path):
 
 def draw(place, rows):
     (place / "splits.yaml").write_text(yaml.safe_dump(rows), encoding="utf-8")
+    corpora = {name: {"role": "source", "domain": "sound"} for name in ("sets", "absent")}
+    (place / "corpora.yaml").write_text(yaml.safe_dump(corpora), encoding="utf-8")
     folders = ["--manifests-dir", place / "manifests", "--output-dir", place / "splits"]
+    folders += ["--corpora", place / "corpora.yaml"]
     return run("draw_splits.py", "--splits", place / "splits.yaml", *folders)
 
 
@@ -64,10 +67,10 @@ def test_a_split_follows_from_its_seed_and_is_listed(place):
 
 def test_a_split_by_ids_takes_those_and_a_missing_corpus_is_left_out(place):
     (place / "ids.txt").write_text("sets_train:03\nsets_train:11\nelsewhere:1\n")
-    rows = {"base": {"source": "sets_train", "ids": str(place / "ids.txt")}, "other": {"source": "absent"}}
+    rows = {"base": {"source": "sets_train", "ids": str(place / "ids.txt")}, "other": {"source": "absent_test"}}
     result = draw(place, rows)
     assert result.returncode == 0 and drawn(place, "base") == ["sets_train:03", "sets_train:11"]
-    assert "left out: other: no" in result.stdout
+    assert "left out: other: no cuts of absent_test; its corpus was not prepared" in result.stdout
     missing = draw(place, {"base": {"source": "sets_train", "ids": str(place / "none.txt")}})
     assert missing.returncode == 1 and "none.txt" in missing.stderr
 
@@ -77,6 +80,18 @@ def test_a_split_that_overlaps_training_is_refused(place):
     result = draw(place, {"sets_eval": {"source": "sets_test", "not_in": ["sets_train"]}})
     assert result.returncode == 1 and "1 clips are also in sets_train, sets_test:07 among them" in result.stderr
     assert not (place / "splits" / "sets_eval_cuts.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["set_train", "sets_trian", "sets"])
+def test_a_training_set_that_no_corpus_has_is_an_error_and_one_not_prepared_is_named(place, name):
+    (place / "manifests" / "sets_report.json").write_text("{}")
+    result = draw(place, {"sets_eval": {"source": "sets_test", "not_in": [name]}})
+    assert result.returncode == 1 and f"sets_eval: {name}: " in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (place / "splits" / "sets_eval_cuts.jsonl.gz").exists()
+    assert draw(place, {"sets_eval": {"source": name}}).returncode == 1
+    result = draw(place, {"sets_eval": {"source": "sets_test", "not_in": ["absent_train", "sets_train"]}})
+    assert result.returncode == 0 and len(drawn(place)) == 50
+    assert "not checked: sets_eval: overlap with absent_train; its corpus was not prepared" in result.stdout
 
 
 def test_a_decoder_is_pretrained_on_the_captions(place):

@@ -68,12 +68,13 @@ def measure_stages(work_dir: Path, args: argparse.Namespace) -> None:
         "--roots",
         *roots,
     ]
+    draw = str(local / "draw_splits.py")
     subsets, splits = (str(RECIPE / f"conf/{name}.yaml") for name in ("subsets", "splits"))
     usages = {
         "stage 0 (prepare)": measure(prepare, work_dir),
         "stage 1 (merge)": measure([str(local / "merge_captionstew.py"), "--corpora", str(corpora)], work_dir),
         "stage 1 (subsets)": measure([str(local / "make_subsets.py"), "--subsets", subsets], work_dir),
-        "stage 1 (splits)": measure([str(local / "draw_splits.py"), "--splits", splits], work_dir),
+        "stage 1 (splits)": measure([draw, "--splits", splits, "--corpora", str(corpora)], work_dir),
     }
     summary = json.loads((work_dir / "data/captionstew/summary.json").read_text(encoding="utf-8"))
     captions, leaks = (sum(c[kind] for c in summary["sources"].values()) for kind in ("captions_in", "leak"))

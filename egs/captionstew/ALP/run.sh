@@ -42,7 +42,8 @@ stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no be
     local/merge_captionstew.py --corpora "$conf/corpora.yaml"
   once subsets data/captionstew/subsets.json data/captionstew/captionstew_train_cuts.jsonl.gz "$conf/subsets.yaml" -- \
     local/make_subsets.py --subsets "$conf/subsets.yaml"
-  once splits data/splits data/manifests "$conf/splits.yaml" -- local/draw_splits.py --splits "$conf/splits.yaml"
+  once splits data/splits data/manifests "$conf/splits.yaml" "$conf/corpora.yaml" -- \
+    local/draw_splits.py --splits "$conf/splits.yaml" --corpora "$conf/corpora.yaml"
   once speechqa data/speechqa data/manifests "$conf/speechqa.yaml" -- \
     local/make_speechqa.py --config "$conf/speechqa.yaml" --output-dir data/speechqa
 }
@@ -96,8 +97,8 @@ stage_6() { # Evaluate the frozen encoders: linear probes and detection
   evaluate detection
 }
 
-stage_7() { # Evaluate the frozen encoders: retrieval, captioning, classes by their names
-  for protocol in retrieval captioning zero_shot; do evaluate "$protocol"; done
+stage_7() { # Evaluate the frozen encoders: captioning, retrieval, classes by their names
+  for protocol in captioning retrieval zero_shot; do evaluate "$protocol"; done
 }
 
 stage_8() { # Evaluate the frozen encoders: question answering

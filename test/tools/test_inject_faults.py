@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from faults import corruptions, elastic, forks, kills, soak
+from faults import corruptions, elastic, forks, kills, signals, soak
 from faults.workbench import OBJECTIVES, Workbench
 
 from icefall_alp.config import TrainingConfig
@@ -19,7 +19,13 @@ ROOT = Path(__file__).parents[2]
 
 def test_twenty_kills_and_no_trace_of_them(tmp_path):
     seen = kills.run(SimpleNamespace(objective="contrastive", num_processes=1, rounds=20), tmp_path)
-    assert seen.startswith("20 kills in ")
+    assert seen.startswith("20 kills, ") and int(seen.split()[2]) >= 1
+
+
+def test_signals_to_every_process_save_and_lose_nothing(tmp_path):
+    """With processes of the loader, which a job's end reaches as well."""
+    seen = signals.run(SimpleNamespace(objective="tagging", num_processes=1, num_workers=2, rounds=2), tmp_path)
+    assert seen.startswith("2 signals in ")
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
@@ -78,4 +84,5 @@ def test_the_command_lists_its_faults():
         [sys.executable, ROOT / "tools/inject_faults.py", "--help"], capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert result.returncode == 0 and all(name in result.stdout for name in ("kills", "corruptions", "elastic", "soak"))
+    names = ("corruptions", "elastic", "kills", "signals", "soak")
+    assert result.returncode == 0 and set(names) <= set(result.stdout.split())

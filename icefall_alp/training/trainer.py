@@ -134,7 +134,7 @@ class Trainer:
         with ExitStack() as stack:
             if self.exp_dir is not None:
                 distributed.on_main(lambda: stack.enter_context(checkpoints.exclusive_run(self.exp_dir)))
-                stack.callback(self.writer.wait)  # the folder is held until the last checkpoint is written
+                stack.callback(self._await_writer)  # the folder is held until the last checkpoint is written
                 stack.enter_context(self.stop.listening())
             stack.enter_context(logging_to(self.exp_dir and self.exp_dir / "train.log"))
             stack.enter_context(self.watchdog.watching())
@@ -166,10 +166,10 @@ class Trainer:
                     log.sync()
                     self._save()
                 if stopping and not last:
-                    distributed.on_main(self.writer.wait)
+                    distributed.on_main(self._await_writer)
                     LOGGER.warning("asked to stop: leaving after step %d; start again to continue", self.step)
                     leave_stopped()
-        distributed.on_main(self.writer.wait)
+        distributed.on_main(self._await_writer)
 
     def _timed_step(self, batches: Iterator[Batch]) -> bool:
         """Read an update's micro-batches and train on them; returns whether any process was asked to stop."""
@@ -182,6 +182,7 @@ class Trainer:
             seconds += batch.num_seconds
             micro_batches[index] = batch = batch.to(self.device)
             slot_seconds += batch.features.shape[0] * batch.features.shape[1] / FRAME_RATE
+        distributed.come()  # DistributedDataParallel waits for the other processes first thing in a step
         with self.throughput.counting(slot_seconds):
             stopping = self.train_step(micro_batches)
         self.throughput.add(seconds, slot_seconds, waited, time.perf_counter() - start)
@@ -192,13 +193,14 @@ class Trainer:
         """One update from this process's micro-batches, or none where the loss or a gradient is not finite.
 
         Returns:
-            Whether any process was asked to stop. All processes decide alike.
+            Whether any process was asked to stop, or could not save. All processes decide alike.
         """
         epoch = self._epoch()
         batch_count = self.position * self.train_stream.max_duration / self.config.reference_seconds
         self.objective.set_batch_count(self.config.initial_batch_count + batch_count)
         self.optimizer.zero_grad(set_to_none=True)
-        result = self.gradients.backward(batches, self.stop.received)
+        # Where a checkpoint could not be written there is no point in going on: the next save, at once, says why.
+        result = self.gradients.backward(batches, self.stop.received or self.writer.failed)
         norm = torch.nn.utils.get_total_norm(self.gradients.present())
         # The only wait for the device in a step. Gradients are already the same in every process.
         global_total, global_count, num_stops, norm_value, own_total = torch.stack(
@@ -295,7 +297,7 @@ class Trainer:
         }
 
         def write() -> None:
-            self.writer.wait()  # for the one before; its failure is this run's
+            self._await_writer()  # for the one before; its failure is this run's
             content = checkpoints.Checkpoint(
                 step=self.step,
                 model=self.objective.state_dict(),
@@ -309,6 +311,10 @@ class Trainer:
 
         distributed.on_main(write)
         self.saved_step = self.step
+
+    def _await_writer(self) -> None:
+        with self.watchdog.patient():
+            self.writer.wait()
 
     def _resume(self, exp_dir: Path) -> None:
         """Continue from the newest intact checkpoint, if any."""

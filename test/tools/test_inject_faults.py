@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from faults import corruptions, elastic, forks, kills, signals, soak
+from faults import corruptions, elastic, forks, kills, lost_rank, signals, soak
 from faults.workbench import OBJECTIVES, Workbench
 
 from icefall_alp.config import TrainingConfig
@@ -26,6 +26,13 @@ def test_signals_to_every_process_save_and_lose_nothing(tmp_path):
     """With processes of the loader, which a job's end reaches as well."""
     seen = signals.run(SimpleNamespace(objective="tagging", num_processes=1, num_workers=2, rounds=2), tmp_path)
     assert seen.startswith("2 signals in ")
+
+
+def test_a_lost_process_is_named_and_a_new_start_ends_in_the_same_bits(tmp_path):
+    options = SimpleNamespace(objective="tagging", num_processes=2, rounds=1, silence=4.0, hang_seconds=45.0)
+    options.kinds = ("frozen",)
+    seen = lost_rank.run(options, tmp_path)
+    assert seen.startswith("1 losses: always named")
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
@@ -84,5 +91,5 @@ def test_the_command_lists_its_faults():
         [sys.executable, ROOT / "tools/inject_faults.py", "--help"], capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    names = ("corruptions", "elastic", "kills", "signals", "soak")
+    names = ("corruptions", "elastic", "kills", "lost_rank", "signals", "soak")
     assert result.returncode == 0 and set(names) <= set(result.stdout.split())

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,23 +179,28 @@ def config_digest(config: dict[str, Any]) -> str:
     return sha256_text(json.dumps(_decisive(config), sort_keys=True))
 
 
-def check_same_config(saved: dict[str, Any], current: dict[str, Any], exp_dir: Path) -> None:
-    """Refuse to go on under another configuration.
+def check_same_config(
+    saved: dict[str, Any], current: dict[str, Any], exp_dir: Path, declared: Sequence[str] = ()
+) -> None:
+    """Refuse to go on under another configuration; keys `declared` to be different, or below such, only warn.
 
     Raises:
         UserError: naming the keys that differ, with both values.
     """
     before, now = _decisive(saved), _decisive(current)
-    absent = "(absent)"
-    differing = [
-        f"{key} was {before.get(key, absent)} and is {now.get(key, absent)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, absent) != now.get(key, absent)
-    ]
+    absent, differing = "(absent)", []
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key, absent) == now.get(key, absent):
+            continue
+        difference = f"{key} was {before.get(key, absent)} and is {now.get(key, absent)}"
+        if any(f"{key}.".startswith(f"{name}.") for name in declared):
+            LOGGER.warning("%s goes on under another configuration, as declared: %s", exp_dir, difference)
+        else:
+            differing.append(difference)
     if differing:
         raise UserError(
             f"{exp_dir} was trained with another configuration: {'; '.join(differing)}; "
-            f"put the values back, or move {exp_dir} away to start anew"
+            f"put the values back, declare them by --set key=value, or move {exp_dir} away to start anew"
         )
 
 

@@ -82,6 +82,7 @@ class Trainer:
         exp_dir: where everything is written; None trains without writing.
         run_config: the whole configuration (`config_to_dict`), saved with every checkpoint and compared on resume.
         seed: of everything random during training.
+        declared: dotted keys of the configuration that may differ from the checkpoint's all the same.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Trainer:
         exp_dir: Path | None,
         run_config: dict[str, Any],
         seed: int,
+        declared: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.optim = optim
@@ -102,6 +104,7 @@ class Trainer:
         self.exp_dir = exp_dir
         self.run_config = run_config
         self.seed = seed
+        self.declared = declared
         self.device = distributed.device()
         self.objective = objective.to(self.device)
         if config.recompute_activations:
@@ -323,7 +326,8 @@ class Trainer:
             checkpoints.remove_unfinished(exp_dir)
             folder = checkpoints.find_checkpoint(exp_dir)
             if folder is not None:
-                checkpoints.check_same_config(checkpoints.load_config(folder), self.run_config, exp_dir)
+                saved = checkpoints.load_config(folder)
+                checkpoints.check_same_config(saved, self.run_config, exp_dir, self.declared)
             return folder and str(folder)
 
         folder = distributed.on_main(find)

@@ -93,6 +93,14 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path):
         make_trainer(tmp_path, optim=replace(OPTIM, base_lr=0.01), seed=4).fit()
 
 
+def test_a_declared_change_of_the_configuration_goes_on_and_is_told(tmp_path, caplog):
+    make_trainer(tmp_path, replace(CONFIG, num_steps=3)).fit()
+    other = make_trainer(tmp_path, optim=replace(OPTIM, base_lr=0.01))
+    other.declared = ["optim.base_lr"]
+    other.fit()
+    assert "as declared: optim.base_lr was 0.03 and is 0.01" in caplog.text and other.step == 12
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_continues(tmp_path, unbroken, caplog):
     make_trainer(tmp_path, replace(CONFIG, num_steps=9, save_every=7)).fit()
     victim = tmp_path / "checkpoints/step_9/optimizer.safetensors"
@@ -142,7 +150,7 @@ def test_a_full_disk_under_the_loss_log_is_told_in_one_line_and_the_checkpoint_s
     monkeypatch.setattr("icefall_alp.training.metrics._forget_after", lambda *_: None)  # that file has no end
     (tmp_path / "losses.jsonl").unlink()
     (tmp_path / "losses.jsonl").symlink_to("/dev/full")
-    with pytest.raises(UserError, match="cannot write .*No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write .*No space left on device"):
         make_trainer(tmp_path).fit()
     assert (tmp_path / "checkpoints/last").read_text() == "step_3\n"
 

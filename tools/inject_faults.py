@@ -15,7 +15,7 @@ from pathlib import Path
 
 from icefall_alp.utils.errors import clean_exit
 
-NAMES = ("corruptions", "elastic", "kills", "soak")
+NAMES = ("corruptions", "elastic", "kills", "lost_rank", "signals", "soak")
 
 
 @clean_exit

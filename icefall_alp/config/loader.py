@@ -48,6 +48,11 @@ def load_config(cls: type[Config], paths: typing.Sequence[str | Path], overrides
     return config_from_dict(cls, merged)
 
 
+def overridden_keys(overrides: typing.Sequence[str]) -> list[str]:
+    """The dotted keys that overrides such as `optim.base_lr=0.03` name."""
+    return [override.partition("=")[0].strip() for override in overrides]
+
+
 def read_yaml(path: str | Path) -> Mapping:
     """Read one YAML mapping. Raises UserError with the file and line when it is not one."""
     path = Path(path)

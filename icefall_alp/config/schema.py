@@ -69,7 +69,7 @@ class TrainingConfig:
     valid_every: int = 2000  # steps; 0 validates at the end only
     save_every: int = 2000  # steps; 0 writes no checkpoint
     keep_checkpoints: int = 10  # the newest ones
-    hang_seconds: float = 600.0  # without any progress, until all processes leave and say which one hangs
+    hang_seconds: float = 45.0  # without progress, until all leave and say who hangs; more where steps take that long
     average_every: int = 200  # steps between updates of the running model average
     average_last: float = 0.25  # the exported encoder averages this last share of the steps
     initial_batch_count: float = 0.0  # where the schedules start; an encoder that is trained already needs no warm-up

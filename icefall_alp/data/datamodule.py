@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from icefall_alp.config import DataConfig
 from icefall_alp.data.batch_plan import BatchPlan, duration_limits, mixture_weights
+from icefall_alp.utils.signals import held_back, obey_parent_only
 
 _PREFETCH = 4  # batches per worker
 Visit = tuple[int, np.ndarray]
@@ -66,7 +67,7 @@ class TrainStream:
 
     def iterate(self, position: int = 0) -> Iterator[Any]:
         """This rank's batches without end; the first rank's first one stands at `position` of the row."""
-        return iter(_loader(self.dataset, _Visits(self, position), self.num_workers))
+        return _load(self.dataset, _Visits(self, position), self.num_workers)
 
 
 class _Visits:
@@ -98,7 +99,7 @@ class ValidBatches:
         return len(self._visits)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(_loader(self._dataset, self._visits, self._num_workers))
+        return _load(self._dataset, self._visits, self._num_workers)
 
 
 def valid_batches(
@@ -119,14 +120,21 @@ def valid_batches(
     return ValidBatches(dataset, visits, num_workers)
 
 
-def _loader(dataset: Dataset, visits: Iterable[Visit], num_workers: int) -> DataLoader:
-    return DataLoader(
+def _load(dataset: Dataset, visits: Iterable[Visit], num_workers: int) -> Iterator[Any]:
+    loader = DataLoader(
         dataset,
         sampler=visits,
         batch_size=None,
         num_workers=num_workers,
         prefetch_factor=_PREFETCH if num_workers > 0 else None,
         pin_memory=torch.accelerator.is_available(),
+        worker_init_fn=_begin_worker,
         # Its own generator, so that starting a loader draws nothing from the global one.
         generator=torch.Generator(),
     )
+    with held_back():  # no moment in which a signal meets a worker that is not ready for it
+        return iter(loader)
+
+
+def _begin_worker(number: int) -> None:
+    obey_parent_only()

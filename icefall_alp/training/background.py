@@ -14,6 +14,11 @@ class Background:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether something failed that nobody has waited for yet; asks without waiting."""
+        return self._failure is not None
+
     def start(self, function: Callable[[], object]) -> None:
         """Run `function` beside the caller, after what was started before has ended.
 

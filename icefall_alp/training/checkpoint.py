@@ -13,8 +13,8 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from icefall_alp.training.model_average import average_between
 from icefall_alp.utils.atomic_io import atomic_folder, atomic_write_text, remove_folder, remove_leftovers
 from icefall_alp.utils.commit import git_commit
 from icefall_alp.utils.digests import sha256_file, sha256_text
-from icefall_alp.utils.errors import UserError
+from icefall_alp.utils.errors import UserError, disk_faults
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ _FREE_KEYS = {
     "training.accumulate",
     "training.recompute_activations",
     "training.hang_seconds",
+    "training.peak_tflops",
     "training.log_every",
     "training.valid_every",
     "training.save_every",
@@ -113,13 +114,16 @@ def save_checkpoint(exp_dir: Path, checkpoint: Checkpoint, keep: int, previous: 
     atomic_write_text(folder.parent / _LAST, f"{folder.name}\n")
     steps = _steps(exp_dir)
     kept = [step for step in steps if step <= previous or step == checkpoint.step][-max(keep, 1) :]
-    for step in set(steps) - set(kept):
-        remove_folder(_folder(exp_dir, step))
+    with disk_faults(folder.parent):
+        for step in set(steps) - set(kept):
+            remove_folder(_folder(exp_dir, step))
 
 
 def remove_unfinished(exp_dir: Path) -> None:
     """Name and delete what killed writers left; call it while holding `exclusive_run`."""
-    for name in remove_leftovers(exp_dir / "checkpoints"):
+    with disk_faults(exp_dir / "checkpoints"):
+        names = remove_leftovers(exp_dir / "checkpoints")
+    for name in names:
         LOGGER.warning("%s was left unfinished; deleted", exp_dir / "checkpoints" / name)
 
 
@@ -175,23 +179,28 @@ def config_digest(config: dict[str, Any]) -> str:
     return sha256_text(json.dumps(_decisive(config), sort_keys=True))
 
 
-def check_same_config(saved: dict[str, Any], current: dict[str, Any], exp_dir: Path) -> None:
-    """Refuse to go on under another configuration.
+def check_same_config(
+    saved: dict[str, Any], current: dict[str, Any], exp_dir: Path, declared: Sequence[str] = ()
+) -> None:
+    """Refuse to go on under another configuration; keys `declared` to be different, or below such, only warn.
 
     Raises:
         UserError: naming the keys that differ, with both values.
     """
     before, now = _decisive(saved), _decisive(current)
-    absent = "(absent)"
-    differing = [
-        f"{key} was {before.get(key, absent)} and is {now.get(key, absent)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, absent) != now.get(key, absent)
-    ]
+    absent, differing = "(absent)", []
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key, absent) == now.get(key, absent):
+            continue
+        difference = f"{key} was {before.get(key, absent)} and is {now.get(key, absent)}"
+        if any(f"{key}.".startswith(f"{name}.") for name in declared):
+            LOGGER.warning("%s goes on under another configuration, as declared: %s", exp_dir, difference)
+        else:
+            differing.append(difference)
     if differing:
         raise UserError(
             f"{exp_dir} was trained with another configuration: {'; '.join(differing)}; "
-            f"put the values back, or move {exp_dir} away to start anew"
+            f"put the values back, declare them by --set key=value, or move {exp_dir} away to start anew"
         )
 
 
@@ -237,10 +246,12 @@ def exclusive_run(exp_dir: Path) -> Iterator[None]:
     """Hold the experiment's folder while the body runs; freed by the system when the process dies.
 
     Raises:
-        UserError: another run holds it; the message names that process.
+        UserError: another run holds it, and the message names that process; or it cannot be made or written.
     """
-    exp_dir.mkdir(parents=True, exist_ok=True)
-    with (exp_dir / ".lock").open("a+", encoding="utf-8") as file:
+    with disk_faults(exp_dir):
+        exp_dir.mkdir(parents=True, exist_ok=True)
+        file = (exp_dir / ".lock").open("a+", encoding="utf-8")
+    with file:
         try:
             # lockf, not flock: loader workers must not inherit the lock and outlive this process with it.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -249,8 +260,9 @@ def exclusive_run(exp_dir: Path) -> Iterator[None]:
             holder = file.read().strip() or "another process"
             raise UserError(f"{exp_dir} is in use by {holder}; wait for it, or choose another exp_dir") from error
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with suppress(OSError):  # the name is for people; where even this does not fit, the first checkpoint says so
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         yield
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from icefall_alp.utils import distributed
 from icefall_alp.utils.atomic_io import atomic_write_text
+from icefall_alp.utils.errors import disk_faults
 
 LOGGER = logging.getLogger(__name__)
 
@@ -71,40 +74,59 @@ class RunLog:
     """
 
     def __init__(self, exp_dir: Path | None, step: int) -> None:
+        self._exp_dir, self._step = exp_dir, step
         self._losses = self._board = None
-        if exp_dir is None or not distributed.is_main():
-            return
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed here only
-
-        path = exp_dir / "losses.jsonl"
-        _forget_after(path, step)
-        self._losses = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(exp_dir / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, kind: str, values: dict[str, float], rates: dict[str, float] | None = None) -> None:
-        """Report numbers after update `step`; `kind` is train or valid."""
+        """Report numbers after update `step`; `kind` is train or valid. All processes come here together.
+
+        Raises:
+            UserError: the disk refused.
+        """
         rates = rates or {}
         LOGGER.info("step %d %s: %s", step, kind, ", ".join(f"{k} {v:.4g}" for k, v in {**values, **rates}.items()))
+        self._on_disk(lambda: self._write(step, kind, values, rates))
+
+    def sync(self) -> None:
+        """Bring `losses.jsonl` to the disk, before a checkpoint that counts on it. All processes come here together."""
+        self._on_disk(lambda: (os.fsync(self._losses.fileno()), self._board.flush()))
+
+    def __enter__(self) -> RunLog:
+        self._on_disk(self._open)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._losses is None or self._board is None:
             return
+        # After a failure the disk would only repeat what it has said.
+        with disk_faults(self._exp_dir) if kind is None else suppress(OSError):
+            self._losses.close()
+            self._board.close()
+
+    def _on_disk(self, function: Callable[[], object]) -> None:
+        """The first process writes; where it cannot, all of them end together."""
+        if self._exp_dir is None:
+            return
+
+        def guarded() -> None:
+            with disk_faults(self._exp_dir):
+                function()
+
+        distributed.on_main(guarded)
+
+    def _open(self) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed here only
+
+        path = self._exp_dir / "losses.jsonl"
+        _forget_after(path, self._step)
+        self._losses = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(self._exp_dir / "tensorboard"), purge_step=self._step + 1)
+
+    def _write(self, step: int, kind: str, values: dict[str, float], rates: dict[str, float]) -> None:
         self._losses.write(json.dumps({"step": step, kind: values}) + "\n")
         self._losses.flush()
         for name, value in {**values, **rates}.items():
             self._board.add_scalar(f"{kind}/{name.replace(' ', '_')}", value, step)
-
-    def sync(self) -> None:
-        """Bring `losses.jsonl` to the disk, before a checkpoint that counts on it."""
-        if self._losses is not None and self._board is not None:
-            os.fsync(self._losses.fileno())
-            self._board.flush()
-
-    def __enter__(self) -> RunLog:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._losses is not None and self._board is not None:
-            self._losses.close()
-            self._board.close()
 
 
 def _forget_after(path: Path, step: int) -> None:

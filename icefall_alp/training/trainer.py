@@ -82,6 +82,7 @@ class Trainer:
         exp_dir: where everything is written; None trains without writing.
         run_config: the whole configuration (`config_to_dict`), saved with every checkpoint and compared on resume.
         seed: of everything random during training.
+        declared: dotted keys of the configuration that may differ from the checkpoint's all the same.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Trainer:
         exp_dir: Path | None,
         run_config: dict[str, Any],
         seed: int,
+        declared: Sequence[str] = (),
     ) -> None:
         self.config = config
         self.optim = optim
@@ -102,6 +104,7 @@ class Trainer:
         self.exp_dir = exp_dir
         self.run_config = run_config
         self.seed = seed
+        self.declared = declared
         self.device = distributed.device()
         self.objective = objective.to(self.device)
         if config.recompute_activations:
@@ -134,7 +137,7 @@ class Trainer:
         with ExitStack() as stack:
             if self.exp_dir is not None:
                 distributed.on_main(lambda: stack.enter_context(checkpoints.exclusive_run(self.exp_dir)))
-                stack.callback(self.writer.wait)  # the folder is held until the last checkpoint is written
+                stack.callback(self._await_writer)  # the folder is held until the last checkpoint is written
                 stack.enter_context(self.stop.listening())
             stack.enter_context(logging_to(self.exp_dir and self.exp_dir / "train.log"))
             stack.enter_context(self.watchdog.watching())
@@ -166,10 +169,10 @@ class Trainer:
                     log.sync()
                     self._save()
                 if stopping and not last:
-                    distributed.on_main(self.writer.wait)
+                    distributed.on_main(self._await_writer)
                     LOGGER.warning("asked to stop: leaving after step %d; start again to continue", self.step)
                     leave_stopped()
-        distributed.on_main(self.writer.wait)
+        distributed.on_main(self._await_writer)
 
     def _timed_step(self, batches: Iterator[Batch]) -> bool:
         """Read an update's micro-batches and train on them; returns whether any process was asked to stop."""
@@ -182,6 +185,7 @@ class Trainer:
             seconds += batch.num_seconds
             micro_batches[index] = batch = batch.to(self.device)
             slot_seconds += batch.features.shape[0] * batch.features.shape[1] / FRAME_RATE
+        distributed.come()  # DistributedDataParallel waits for the other processes first thing in a step
         with self.throughput.counting(slot_seconds):
             stopping = self.train_step(micro_batches)
         self.throughput.add(seconds, slot_seconds, waited, time.perf_counter() - start)
@@ -192,13 +196,14 @@ class Trainer:
         """One update from this process's micro-batches, or none where the loss or a gradient is not finite.
 
         Returns:
-            Whether any process was asked to stop. All processes decide alike.
+            Whether any process was asked to stop, or could not save. All processes decide alike.
         """
         epoch = self._epoch()
         batch_count = self.position * self.train_stream.max_duration / self.config.reference_seconds
         self.objective.set_batch_count(self.config.initial_batch_count + batch_count)
         self.optimizer.zero_grad(set_to_none=True)
-        result = self.gradients.backward(batches, self.stop.received)
+        # Where a checkpoint could not be written there is no point in going on: the next save, at once, says why.
+        result = self.gradients.backward(batches, self.stop.received or self.writer.failed)
         norm = torch.nn.utils.get_total_norm(self.gradients.present())
         # The only wait for the device in a step. Gradients are already the same in every process.
         global_total, global_count, num_stops, norm_value, own_total = torch.stack(
@@ -295,7 +300,7 @@ class Trainer:
         }
 
         def write() -> None:
-            self.writer.wait()  # for the one before; its failure is this run's
+            self._await_writer()  # for the one before; its failure is this run's
             content = checkpoints.Checkpoint(
                 step=self.step,
                 model=self.objective.state_dict(),
@@ -310,6 +315,10 @@ class Trainer:
         distributed.on_main(write)
         self.saved_step = self.step
 
+    def _await_writer(self) -> None:
+        with self.watchdog.patient():
+            self.writer.wait()
+
     def _resume(self, exp_dir: Path) -> None:
         """Continue from the newest intact checkpoint, if any."""
 
@@ -317,7 +326,8 @@ class Trainer:
             checkpoints.remove_unfinished(exp_dir)
             folder = checkpoints.find_checkpoint(exp_dir)
             if folder is not None:
-                checkpoints.check_same_config(checkpoints.load_config(folder), self.run_config, exp_dir)
+                saved = checkpoints.load_config(folder)
+                checkpoints.check_same_config(saved, self.run_config, exp_dir, self.declared)
             return folder and str(folder)
 
         folder = distributed.on_main(find)

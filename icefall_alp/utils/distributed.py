@@ -107,11 +107,12 @@ def single_process() -> Iterator[None]:
 
 
 def num_collectives() -> int:
-    """How many of this module's collectives this process has come to: who hangs has come to fewer than the others."""
+    """How many collectives this process has come to: who hangs has come to fewer than the others."""
     return _collectives
 
 
-def _come() -> None:
+def come() -> None:
+    """Count a collective that this process comes to; for those that are not this module's."""
     global _collectives
     _collectives += 1
 
@@ -120,7 +121,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum of `tensor` over all processes, as a new tensor without gradient; same shape everywhere."""
     total = tensor.detach().clone()
     if world_size() > 1:
-        _come()
+        come()
         dist.all_reduce(total)
     return total
 
@@ -180,7 +181,7 @@ class _Gather(torch.autograd.Function):
 
 def _gather_blocks(tensor: Tensor) -> list[Tensor]:
     """Rows (n, ...) of every process; blocks travel padded to the longest because collectives want equal shapes."""
-    _come()
+    come()
     length = torch.tensor([len(tensor)], device=tensor.device)
     lengths = [torch.empty_like(length) for _ in range(world_size())]
     dist.all_gather(lengths, length)

@@ -11,7 +11,9 @@ import functools
 import os
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 INTERRUPTED, NOBODY_READS = 130, 141  # 128 and the signal's number, as shells have it
@@ -19,6 +21,24 @@ INTERRUPTED, NOBODY_READS = 130, 141  # 128 and the signal's number, as shells h
 
 class UserError(Exception):
     """Something outside this program is wrong; the message names it and says what to do, in one line."""
+
+
+@contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Tell what the disk refuses in the body, for example because it is full, as something a person can mend.
+
+    Args:
+        path: what the body writes.
+
+    Raises:
+        UserError: the system refused.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {error.filename or path}: {error.strerror or error}; what is complete there stays"
+        ) from error
 
 
 def clean_exit(main: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
 from icefall_alp.utils import distributed
+from icefall_alp.utils.errors import disk_faults
 
 LOGGER = logging.getLogger("icefall_alp")
 
@@ -24,6 +25,14 @@ class _TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _FileHandler(logging.FileHandler):
+    """Says once, on the terminal, that the disk refuses; the run's other files decide whether it can go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        LOGGER.removeHandler(self)
+        LOGGER.warning("cannot write %s: %s; messages go to the terminal only", self.baseFilename, sys.exc_info()[1])
 
 
 @contextmanager
@@ -36,7 +45,8 @@ def logging_to(path: Path | None) -> Iterator[None]:
     main = distributed.is_main()
     handlers: list[logging.Handler] = [_TerminalHandler()]
     if path is not None and main:
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+        with disk_faults(path):
+            handlers.append(_FileHandler(path, encoding="utf-8"))
     prefix = "" if main else f"rank {distributed.rank()} "
     LOGGER.setLevel(logging.INFO if main else logging.WARNING)
     for handler in handlers:
@@ -47,4 +57,5 @@ def logging_to(path: Path | None) -> Iterator[None]:
     finally:
         for handler in handlers:
             LOGGER.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # told already
+                handler.close()

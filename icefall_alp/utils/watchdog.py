@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Notices that a process of a run has died or hangs, says which, and ends this one: nobody waits for ever.
 
-A thread in every process tells the others, through a store of its own, that the process lives, how many collectives it
-has come to and how many batches it has finished. Who is silent for a while is lost. Where nobody moves for longer than
-a step may take, who has come to the fewest collectives hangs: the others wait for it there.
+Two threads in every process: one passes signs of life to the others through a store of its own, which lives in the
+first process; the other judges what has arrived (`lost_ranks`). They are two because a call to the store of a frozen
+process never returns.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import torch.distributed as dist
 
 from icefall_alp.utils import distributed
+from icefall_alp.utils.lost_ranks import Judge, Sign
 
 TICK, SILENCE = 1.0, 30.0  # seconds between signs of life; without one for how long a process is lost
 
@@ -29,20 +29,32 @@ class Watchdog:
 
     Args:
         hang_seconds: how long no process may finish a batch or come to a collective.
+        silence: seconds without a sign of life until a process is lost.
         leave: called with the message when one is lost; ends this process.
     """
 
-    def __init__(self, hang_seconds: float, leave: Callable[[str], None] | None = None) -> None:
-        self._hang_seconds = hang_seconds
+    def __init__(
+        self, hang_seconds: float, silence: float = SILENCE, leave: Callable[[str], None] | None = None
+    ) -> None:
+        self._hang_seconds, self._silence = hang_seconds, silence
         self._leave = leave or _leave
         self._done = threading.Event()
-        self._beats = 0
-        self._seen: dict[int, tuple[list[int], float]] = {}
-        self._progress = time.monotonic()
+        self._batches = self._patience = 0
+        self._rank, self._verdict = 0, ""
+        self._signs: dict[int, Sign] | None = None  # that arrived since the last look
 
     def beat(self) -> None:
         """A batch is finished. The first one starts the watch for hanging: what comes before may take its time."""
-        self._beats += 1
+        self._batches += 1
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """What the body does, such as waiting for a slow disk, may take long: meanwhile nobody counts as hanging."""
+        self._patience += 1
+        try:
+            yield
+        finally:
+            self._patience -= 1
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -50,49 +62,47 @@ class Watchdog:
         if distributed.world_size() == 1:
             yield
             return
-        store = _own_store()
-        thread = threading.Thread(target=self._watch, args=(store,), name="watchdog", daemon=True)
-        thread.start()
+        self._rank, store = distributed.rank(), _own_store()
+        threads = [
+            threading.Thread(target=function, args=arguments, name="watchdog", daemon=True)
+            for function, arguments in ((self._exchange, (store,)), (self._watch, ()))
+        ]
+        for thread in threads:
+            thread.start()
         try:
             yield
-        except RuntimeError:
-            # Mostly a collective that lost its other end: give the thread the time to find out who it was.
-            thread.join(SILENCE + 3 * TICK)
+        except RuntimeError as error:
+            if "gloo" in str(error) or "NCCL" in str(error):
+                # A collective that lost its other end: give the judge the time to find out who it was.
+                threads[1].join(self._silence + 15 * TICK)
             raise
         finally:
             self._done.set()
-            thread.join(3 * TICK)
+            for thread in threads:
+                thread.join(3 * TICK)
 
-    def _watch(self, store: dist.TCPStore) -> None:
-        rank, world_size, tick, failures = distributed.rank(), distributed.world_size(), 0, 0
+    def _exchange(self, store: dist.TCPStore) -> None:
+        world_size, tick = dist.get_world_size(), 0
         while not self._done.wait(TICK):
-            tick, lost = tick + 1, None
-            try:
-                store.set(f"alive/{rank}", json.dumps([tick, distributed.num_collectives(), self._beats]))
-                lost, failures = self._judge({r: _sign(store, r) for r in range(world_size)}, time.monotonic()), 0
-            except RuntimeError:
-                failures += 1
-                lost = "rank 0 is lost: its store does not answer" if failures * TICK >= SILENCE / 2 else None
-            if lost is not None and not self._done.is_set():
-                self._leave(f"{lost}; this process leaves too. Start again: training goes on from its last checkpoint")
-                return
+            tick += 1
+            sign = Sign(tick, distributed.num_collectives(), self._batches, self._patience > 0, self._verdict)
+            with suppress(RuntimeError):  # the first process is gone: what does not arrive is noticed
+                store.set(f"alive/{self._rank}", json.dumps(sign))
+                self._signs = {other: _sign(store, other) for other in range(world_size)}
 
-    def _judge(self, signs: dict[int, list[int]], now: float) -> str | None:
-        """Who is lost, if anyone; `signs` are [tick, collectives, batches] of each rank."""
-        for rank, sign in signs.items():
-            before, since = self._seen.get(rank, ([-1, -1, -1], now))
-            if before[1:] != sign[1:]:
-                self._progress = now
-            if before[0] != sign[0]:
-                self._seen[rank] = (sign, now)
-            elif now - since > SILENCE:
-                return f"rank {rank} is lost: no sign of life for {SILENCE:.0f} s"
-        if not all(sign[2] for sign in signs.values()) or now - self._progress <= self._hang_seconds:
-            return None
-        fewest = min(sign[1] for sign in signs.values())
-        slowest = [str(rank) for rank, sign in signs.items() if sign[1] == fewest]
-        who = "every rank" if len(slowest) == len(signs) else f"rank {' and '.join(slowest)}"
-        return f"{who} hangs: nothing has moved for {self._hang_seconds:.0f} s"
+    def _watch(self) -> None:
+        judge = Judge(round(self._silence / TICK), round(self._hang_seconds / TICK))
+        while not self._done.wait(TICK):
+            signs, self._signs = self._signs, None
+            self._verdict = judge.look(signs) or ""
+            if self._verdict:
+                break
+        # Once the first process is gone nobody learns who was lost: it waits longest.
+        if not self._done.wait((5 if self._rank == 0 else 3) * TICK):
+            self._leave(
+                f"rank {self._rank}: {self._verdict}; this process leaves too. "
+                "Start again: training goes on from its last checkpoint"
+            )
 
 
 def _own_store() -> dist.TCPStore:
@@ -107,11 +117,11 @@ def _own_store() -> dist.TCPStore:
     return dist.TCPStore(address, port, is_master=False, timeout=patience)
 
 
-def _sign(store: dist.TCPStore, rank: int) -> list[int]:
+def _sign(store: dist.TCPStore, rank: int) -> Sign:
     key = f"alive/{rank}"
-    return json.loads(store.get(key)) if store.check([key]) else [0, 0, 0]
+    return Sign(*json.loads(store.get(key))) if store.check([key]) else Sign()
 
 
 def _leave(message: str) -> None:
-    print(f"error: rank {distributed.rank()}: {message}", file=sys.stderr, flush=True)
+    print(f"error: {message}", file=sys.stderr, flush=True)
     os._exit(1)

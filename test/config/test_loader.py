@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from icefall_alp.config import CaptioningConfig, ContrastiveConfig, TrainConfig
-from icefall_alp.config.loader import config_from_dict, config_to_dict, load_config, save_config
+from icefall_alp.config.loader import config_from_dict, config_to_dict, load_config, overridden_keys, save_config
 from icefall_alp.utils.errors import UserError
 
 
@@ -20,6 +20,12 @@ def test_overlays_and_overrides_win_from_left_to_right(tmp_path):
     overlay = write(tmp_path, "b.yaml", "optim: {base_lr: 0.03}\n")
     config = load_config(TrainConfig, [base, overlay], ["seed=7", "training.num_steps=5"])
     assert (config.seed, config.optim.base_lr, config.optim.lr_steps, config.training.num_steps) == (7, 0.03, 10.0, 5)
+
+
+def test_overrides_tell_which_keys_they_name():
+    assert overridden_keys(["seed=7", "optim.base_lr = 0.03", "data.mixture=[a=2]"]) == [
+        "seed", "optim.base_lr", "data.mixture",
+    ]  # fmt: skip
 
 
 def test_preset_is_a_start_that_other_keys_change(tmp_path):

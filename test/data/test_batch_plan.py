@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -79,13 +78,9 @@ def test_one_very_long_clip_does_not_make_the_others_lonely():
     assert len(batches) == 1 + -(-1000 // 16)
 
 
-def test_a_million_clips_in_seconds():
-    durations = paper_mix(1_000_000)
-    start = time.perf_counter()
-    plan = BatchPlan(durations, 640.0, 30, seed=0)
-    batches = plan.epoch(7)
-    assert time.perf_counter() - start < 5
-    assert sum(map(len, batches)) == 1_000_000
+def test_each_of_a_million_clips_once():
+    batches = BatchPlan(paper_mix(1_000_000), 640.0, 30, seed=0).epoch(7)
+    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(1_000_000))
 
 
 def test_weights_are_visits_per_epoch_and_all_clips_have_their_turn():

@@ -23,6 +23,16 @@ class Separate(ToyObjective):
         return LossOutput(total, torch.tensor(len(batch.targets)))
 
 
+class Exploding(Separate):
+    """Batch 3 has a finite loss and an infinite gradient."""
+
+    def forward(self, batch: ToyBatch) -> LossOutput:
+        output = super().forward(batch)
+        if batch.cut_ids[0].startswith("cut_3_"):
+            output.total.register_hook(lambda gradient: gradient * torch.inf)
+        return output
+
+
 class Skipping(ToyObjective):
     """Every other batch leaves a parameter out, as attention now and then leaves out its position term."""
 
@@ -72,10 +82,20 @@ def poisoned(folder: Path) -> None:
     make_trainer(None, replace(CONFIG, num_steps=40), stream=damaged, kind=Separate).fit()
 
 
+def exploding(folder: Path) -> None:
+    """An infinite gradient on the second process only."""
+    trainer = make_trainer(folder / "exploding", replace(CONFIG, num_steps=3), kind=Exploding)
+    trainer.fit()
+    save_file(trainer.objective.audio_encoder.state_dict(), folder / f"exploding_{distributed.rank()}.safetensors")
+
+
+SCENARIOS = (gradients, interrupted, skipping, exploding, poisoned)
+
+
 @clean_exit
 def main() -> None:
     distributed.setup()
-    scenario = {function.__name__: function for function in (gradients, interrupted, skipping, poisoned)}
+    scenario = {function.__name__: function for function in SCENARIOS}
     for name in sys.argv[2:]:
         scenario[name](Path(sys.argv[1]))
     distributed.cleanup()

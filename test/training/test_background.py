@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import threading
+import time
 
 import pytest
 
@@ -24,7 +25,10 @@ def test_a_failure_is_raised_once_where_it_is_waited_for():
         raise OSError(28, "No space left on device")
 
     background.start(fail)
+    while not background.failed:
+        time.sleep(0.01)
     with pytest.raises(OSError, match="No space left"):
         background.start(lambda: None)
+    assert not background.failed
     background.start(lambda: None)
     background.wait()

@@ -157,10 +157,18 @@ def test_a_real_refusal_of_the_system_leaves_the_earlier_checkpoint(tmp_path):
 
 
 def test_only_keys_that_decide_an_update_must_agree(tmp_path):
-    longer = {"training": {**CONFIG["training"], "num_steps": 200, "average_last": 0.1}, "sizes": [1, 2]}
+    free = {"num_steps": 200, "average_last": 0.1, "peak_tflops": 99.0}
+    longer = {"training": {**CONFIG["training"], **free}, "sizes": [1, 2]}
     check_same_config(CONFIG, longer, tmp_path)
     with pytest.raises(UserError, match=r"sizes was \[1, 2\] and is \[1, 3\]; width was \(absent\) and is 5"):
         check_same_config(CONFIG, {**longer, "sizes": (1, 3), "width": 5}, tmp_path)
+
+
+def test_a_declared_key_covers_what_is_below_it_and_nothing_else(tmp_path):
+    before, now = ({"optim": {"rate": n, "steps": n}, "optimal": n} for n in (1, 2))
+    with pytest.raises(UserError, match=r"configuration: optimal was 1 and is 2; put"):
+        check_same_config(before, now, tmp_path, ["optim"])
+    check_same_config(before, now, tmp_path, ["optim", "optimal"])
 
 
 def test_the_export_averages_exactly_the_last_share_of_the_steps(tmp_path):

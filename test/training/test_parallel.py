@@ -20,7 +20,7 @@ WORKER = Path(__file__).with_name("parallel_worker.py")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    outcomes = run_processes(WORKER, 2, str(folder), "gradients", "interrupted", "skipping", "poisoned")
+    outcomes = run_processes(WORKER, 2, str(folder), "gradients", "interrupted", "skipping", "exploding", "poisoned")
     (folder / "outcomes.json").write_text(json.dumps(outcomes))
     return folder
 
@@ -47,10 +47,11 @@ def test_a_step_may_leave_a_parameter_out(folder):
     assert first["sometimes"] != 1
 
 
-def test_a_bad_batch_on_one_process_is_skipped_by_all(folder):
-    state = json.loads((folder / "poisoned/checkpoints/step_3/state.json").read_text())["state"]
+@pytest.mark.parametrize("scenario", ["poisoned", "exploding"])
+def test_a_loss_or_gradient_that_is_not_finite_on_one_process_is_skipped_by_all(folder, scenario):
+    state = json.loads((folder / f"{scenario}/checkpoints/step_3/state.json").read_text())["state"]
     assert state["num_skipped"] == 1
-    first, second = (load_file(folder / f"poisoned_{rank}.safetensors") for rank in range(2))
+    first, second = (load_file(folder / f"{scenario}_{rank}.safetensors") for rank in range(2))
     assert all(torch.equal(first[name], second[name]) and torch.isfinite(first[name]).all() for name in first)
 
 

@@ -93,6 +93,14 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path):
         make_trainer(tmp_path, optim=replace(OPTIM, base_lr=0.01), seed=4).fit()
 
 
+def test_a_declared_change_of_the_configuration_goes_on_and_is_told(tmp_path, caplog):
+    make_trainer(tmp_path, replace(CONFIG, num_steps=3)).fit()
+    other = make_trainer(tmp_path, optim=replace(OPTIM, base_lr=0.01))
+    other.declared = ["optim.base_lr"]
+    other.fit()
+    assert "as declared: optim.base_lr was 0.03 and is 0.01" in caplog.text and other.step == 12
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_continues(tmp_path, unbroken, caplog):
     make_trainer(tmp_path, replace(CONFIG, num_steps=9, save_every=7)).fit()
     victim = tmp_path / "checkpoints/step_9/optimizer.safetensors"
@@ -109,6 +117,55 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_continues(tmp_p
 def test_the_whole_configuration_stands_in_the_folder(unbroken):
     config = yaml.safe_load((unbroken / "config.yaml").read_text())
     assert config["training"]["num_steps"] == 12 and config["optim"]["clipping_scale"] == 2.0
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_at_the_next_step(tmp_path, monkeypatch):
+    config = replace(CONFIG, num_steps=40, save_every=10)
+    make_trainer(tmp_path, replace(config, num_steps=10)).fit()
+    monkeypatch.setattr("icefall_alp.training.checkpoint.save_file", full_disk)
+    trainer = make_trainer(tmp_path, config, stream=Waiting())
+    Waiting.writer = trainer.writer
+    with pytest.raises(UserError, match="No space left on device"):
+        trainer.fit()
+    assert 20 <= trainer.step <= 22
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step_*")] == ["step_10"]
+
+
+class Waiting(ToyStream):
+    """Steps so slow that a checkpoint is written, or fails, in the meantime."""
+
+    def iterate(self, position):
+        for batch in super().iterate(position):
+            if self.writer._thread is not None:
+                self.writer._thread.join()
+            yield batch
+
+
+def test_a_full_disk_under_the_loss_log_is_told_in_one_line_and_the_checkpoint_stays(tmp_path, monkeypatch):
+    make_trainer(tmp_path, replace(CONFIG, num_steps=3)).fit()
+    monkeypatch.setattr("icefall_alp.training.metrics._forget_after", lambda *_: None)  # that file has no end
+    (tmp_path / "losses.jsonl").unlink()
+    (tmp_path / "losses.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"cannot write .*No space left on device"):
+        make_trainer(tmp_path).fit()
+    assert (tmp_path / "checkpoints/last").read_text() == "step_3\n"
+
+
+@pytest.mark.parametrize("name", ["", "train.log", "checkpoints", "tensorboard", "losses.jsonl"])
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, name):
+    """A file in place of a folder, or a folder in place of a file: what even root is refused."""
+    exp_dir = tmp_path / "exp"
+    if name.endswith((".log", ".jsonl")):
+        (exp_dir / name).mkdir(parents=True)
+    else:
+        (exp_dir if name else tmp_path).mkdir(exist_ok=True)
+        (exp_dir / name).write_text("")
+    with pytest.raises(UserError, match=rf"cannot (write|complete folder) .*exp.*{name}"):
+        make_trainer(exp_dir, replace(CONFIG, num_steps=3)).fit()
 
 
 def test_never_silently_from_scratch(tmp_path):

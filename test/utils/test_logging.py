@@ -2,6 +2,7 @@
 """Messages reach the terminal and the file, and neither after the block."""
 
 import logging
+from pathlib import Path
 
 from icefall_alp.utils.logging import LOGGER, logging_to
 
@@ -34,3 +35,11 @@ def test_other_processes_report_warnings_only_with_their_rank(tmp_path, capsys, 
         LOGGER.warning("loud")
     assert "rank 3 WARNING loud" in (text := capsys.readouterr().err) and "quiet" not in text
     assert not (tmp_path / "train.log").exists()
+
+
+def test_a_full_disk_under_the_text_log_is_told_once_on_the_terminal(capsys):
+    with logging_to(Path("/dev/full")):
+        LOGGER.info("first")
+        LOGGER.info("second")
+    text = capsys.readouterr().err
+    assert text.count("cannot write /dev/full") == 1 and "Traceback" not in text and "INFO second" in text

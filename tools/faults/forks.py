@@ -17,8 +17,14 @@ from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
 
 
-def start(function: Callable[[], object], log: Path, world_size: int = 1) -> list[int]:
+def start(function: Callable[[], object], log: Path, world_size: int = 1, own_group: bool = False) -> list[int]:
     """Run `function` in `world_size` processes that know their ranks; what they print is appended to `log`.
+
+    Args:
+        function: what each of them runs.
+        log: a text file.
+        world_size: how many.
+        own_group: whether they form a process group of their own, which the first one leads.
 
     Returns:
         Their process ids; the exit status is 0, 1 after an error, or that of `SystemExit`.
@@ -29,7 +35,12 @@ def start(function: Callable[[], object], log: Path, world_size: int = 1) -> lis
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size), "ALP_DEVICE": "cpu"}
     sys.stdout.flush()
     sys.stderr.flush()
-    return [_fork(function, log, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(world_size)]
+    processes: list[int] = []
+    for rank in range(world_size):
+        processes.append(_fork(function, log, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}))
+        if own_group:
+            os.setpgid(processes[rank], processes[0])
+    return processes
 
 
 def wait(processes: list[int]) -> list[int]:

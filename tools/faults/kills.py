@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,9 +13,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from faults import forks
+from faults.twins import Twins
 from faults.workbench import OBJECTIVES, Workbench
-from icefall_alp.config import TrainingConfig
 from icefall_alp.utils.errors import UserError
+
+EVERY = 4  # one kill in so many waits until a checkpoint is half written
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,34 +29,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, folder: Path) -> str:
     """Kill and compare; returns what was seen, in words."""
-    bench = Workbench.build(folder)
-    training = TrainingConfig(
-        num_steps=24, log_every=3, valid_every=8, save_every=2, keep_checkpoints=3, average_every=4
-    )
-    log = folder / "log"
-
-    def unbroken() -> None:
-        bench.trainer(options.objective, folder / "unbroken", training).fit()
-
-    def broken() -> None:
-        bench.trainer(options.objective, folder / "broken", training).fit()
-
+    twins = Twins(Workbench.build(folder), options.objective, options.num_processes)
     began = time.monotonic()
-    forks.run(unbroken, log, options.num_processes)
+    twins.run_unbroken()
     whole = time.monotonic() - began
     generator = random.Random(options.rounds)
-    kills = runs = 0
+    kills = runs = inside = 0
     with tqdm(total=options.rounds, unit="kill", disable=None) as bar:
         while kills < options.rounds:
-            processes = forks.start(broken, log, options.num_processes)
-            if _killed_after(processes, generator.uniform(0, 0.7 * whole)):
+            left, processes = _unfinished(twins.broken), twins.start_broken()
+            if kills % EVERY == 0:
+                _await_save(twins.broken, left, processes[0])
+            else:
+                time.sleep(generator.uniform(0, 0.7 * whole))
+            if _killed(processes):
                 kills += 1
+                inside += not _unfinished(twins.broken) <= left
                 bar.update()
-            elif (folder / "broken/checkpoints/step_24").is_dir():
-                runs += _compare(folder)
-        forks.run(broken, log, options.num_processes)
-        runs += _compare(folder)
-    return f"{kills} kills in {runs} runs: weights, average, optimizer, random states and losses equal to the bit"
+            elif twins.finished:
+                twins.compare()
+                runs += 1
+    twins.finish()
+    if not inside:
+        raise UserError(f"none of {kills} kills fell inside a save")
+    return (
+        f"{kills} kills, {inside} of them inside a save, in {runs + 1} runs: weights, average, optimizer, "
+        "random states and losses equal to the bit"
+    )
 
 
 def kill_when(processes: list[int], path: Path) -> None:
@@ -67,22 +67,18 @@ def kill_when(processes: list[int], path: Path) -> None:
     forks.wait(processes)
 
 
-def _killed_after(processes: list[int], seconds: float) -> bool:
-    """Kill all after a while; whether any was still alive."""
-    time.sleep(seconds)
+def _await_save(exp_dir: Path, left: set[Path], process: int) -> None:
+    """Until a checkpoint is half written, beside those left so before, or the process has ended."""
+    while _unfinished(exp_dir) <= left and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.0005)
+
+
+def _unfinished(exp_dir: Path) -> set[Path]:
+    return set((exp_dir / "checkpoints").glob(".step_*.new.*"))
+
+
+def _killed(processes: list[int]) -> bool:
+    """Kill all; whether any was still alive."""
     for process in processes:
         os.kill(process, signal.SIGKILL)  # one that has ended is still ours until it is waited for
     return any(forks.wait(processes))
-
-
-def _compare(folder: Path) -> int:
-    """Compare a finished run with the unbroken one, and clear it away."""
-    for name in ("losses.jsonl", *(f"checkpoints/step_24/{path.name}" for path in _last(folder / "unbroken"))):
-        if (folder / "broken" / name).read_bytes() != (folder / "unbroken" / name).read_bytes():
-            raise UserError(f"{folder / 'broken' / name} differs from that of the unbroken run")
-    shutil.rmtree(folder / "broken")
-    return 1
-
-
-def _last(exp_dir: Path) -> list[Path]:
-    return sorted((exp_dir / "checkpoints/step_24").iterdir())

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import multiprocessing
+import os
 from pathlib import Path
-from typing import Any
 
 from faults import forks
+from faults.twins import Watched
 from faults.workbench import Workbench
 from icefall_alp.config import TrainingConfig
 from icefall_alp.utils.errors import UserError
@@ -32,9 +33,14 @@ def run(options: argparse.Namespace, folder: Path) -> str:
         num_steps=options.steps, log_every=10, valid_every=every, save_every=every, keep_checkpoints=2, average_every=10
     )
 
+    def look(number: int) -> None:
+        if number % max(1, options.steps // 200) == 0:
+            with (folder / "memory.jsonl").open("a", encoding="utf-8") as file:
+                file.write(f"{resident_mebibytes()}\n")
+
     def train() -> None:
         trainer = bench.trainer("contrastive", folder / "run", training, options.num_workers)
-        trainer.train_stream = _Watched(trainer.train_stream, folder / "memory.jsonl", max(1, options.steps // 200))
+        trainer.train_stream = Watched(trainer.train_stream, look)
         trainer.fit()
 
     forks.run(train, folder / "log")
@@ -48,24 +54,14 @@ def run(options: argparse.Namespace, folder: Path) -> str:
     return f"{options.steps} steps: {sizes[warm]:.0f} MiB after the warm-up, growth {growth:.1f} MiB"
 
 
-class _Watched:
-    """A stream that writes this process's memory down now and then."""
-
-    def __init__(self, stream: Any, path: Path, every: int) -> None:
-        self.stream, self.path, self.every = stream, path, every
-        self.max_duration, self.epoch_of = stream.max_duration, stream.epoch_of
-
-    def iterate(self, position: int) -> Iterator[Any]:
-        for number, batch in enumerate(self.stream.iterate(position)):
-            if number % self.every == 0:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(f"{resident_mebibytes()}\n")
-            yield batch
-
-
 def resident_mebibytes() -> float:
-    """Memory of this process that is in use."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+    """Memory in use by this process and those of the loader."""
+    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    return sum(map(_resident_mebibytes, processes))
+
+
+def _resident_mebibytes(process: int) -> float:
+    for line in Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise UserError("this system does not say how much memory a process uses")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from icefall_alp.config import TrainConfig
-from icefall_alp.config.loader import config_to_dict, load_config
+from icefall_alp.config.loader import config_to_dict, load_config, overridden_keys
 from icefall_alp.data.datamodule import TrainStream, valid_batches
 from icefall_alp.data.shards import input_files
 from icefall_alp.models import AudioEncoder
@@ -25,7 +25,7 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--exp-dir", type=Path, required=True, help="where checkpoints go, and are found again")
     parser.add_argument("--config", nargs="+", required=True, help="YAML files, later ones winning")
-    parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
+    parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over files and checkpoint")
     options = parser.parse_args()
     config = load_config(config_class, options.config, options.set)
     distributed.setup()
@@ -40,8 +40,8 @@ def run(config_class: type, build_objective: Callable, build_dataset: Callable) 
     inputs = [*input_files(Path(data.train_cuts)), *([start] if config.init else [])]
     valid = valid_batches(valid_set, data.max_duration, *distributed.place())
     record = {**config_to_dict(config), "inputs_sha256": list(map(sha256_file, sorted(inputs)))}
-    trainer = Trainer(objective, config.training, config.optim, stream, valid, options.exp_dir, record, config.seed)
-    trainer.fit()
+    declared, loops = overridden_keys(options.set), (config.training, config.optim)
+    Trainer(objective, *loops, stream, valid, options.exp_dir, record, config.seed, declared).fit()
     distributed.cleanup()
 
 

@@ -2,7 +2,8 @@
 """Stored cuts to batches: features with captions, questions or multi-hot labels; strings, never tokens.
 
 An item of a dataset is a whole batch, asked for by (epoch, positions). What is random in it, the caption drawn and
-the augmentation, is seeded by (seed, epoch, cut id): it depends neither on the process nor on the batch mates.
+the augmentation, is seeded by (seed, epoch, cut id), and by which visit of the cut in the epoch it is: it depends
+neither on the process nor on the batch mates. The positions are as a plan writes them (`visits_and_positions`).
 
 Where audio is stored, a batch leaves the loader with waveforms; features are computed when it moves to the device
 that trains, for all clips at once.
@@ -24,7 +25,8 @@ from torch.utils.data import Dataset
 
 from icefall_alp.config.schema import DataConfig
 from icefall_alp.data.audio import change_speed, mix_noise
-from icefall_alp.data.fbank import FRAME_RATE, NUM_BINS, PADDING, Fbank
+from icefall_alp.data.batch_plan import visits_and_positions
+from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, NUM_BINS, PADDING, Fbank
 from icefall_alp.data.shards import AUDIO, FeatureShards
 from icefall_alp.data.spec_augment import Augmentation, augment_batch, augment_clip, draw_augmentation
 from icefall_alp.utils.errors import UserError
@@ -166,8 +168,11 @@ class _StoredDataset(Dataset):
     def _entries(self, indices: np.ndarray) -> list[dict[str, Any]]:
         return [self.shards.entry(index) for index in indices]
 
-    def _generators(self, epoch: int, entries: list[dict[str, Any]]) -> list[np.random.Generator]:
-        return [np.random.default_rng(stable_seed(self.seed, epoch, entry["id"])) for entry in entries]
+    def _generators(self, epoch: int, visits: np.ndarray, entries: list[dict[str, Any]]) -> list[np.random.Generator]:
+        return [
+            np.random.default_rng(stable_seed(self.seed, epoch, entry["id"], *([visit] if visit else [])))
+            for visit, entry in zip(visits, entries, strict=True)
+        ]
 
     def _features(
         self, indices: np.ndarray, generators: list[np.random.Generator]
@@ -208,7 +213,9 @@ class _StoredDataset(Dataset):
         """Another speed, and noise, as often as the configuration says."""
         config = self.config
         if config.speeds != (1.0,):
-            waveform = change_speed(waveform, config.speeds[generator.integers(len(config.speeds))])
+            played = change_speed(waveform, config.speeds[generator.integers(len(config.speeds))])
+            if (len(played) + 80) // 160 >= MIN_FRAMES:  # a clip that would be too short stays as it is
+                waveform = played
         if self.noise is not None and generator.random() < config.noise_probability:
             noise = self.noise.waveform(int(generator.integers(len(self.noise))))
             waveform = mix_noise(waveform, noise, generator.uniform(*config.noise_snr))
@@ -247,9 +254,10 @@ class CaptionDataset(_StoredDataset):
         Raises:
             UserError: a cut has no caption.
         """
-        epoch, indices = visit
+        epoch, clips = visit
+        visits, indices = visits_and_positions(clips, len(self))
         entries = self._entries(indices)
-        generators = self._generators(epoch, entries)
+        generators = self._generators(epoch, visits, entries)
         texts = []
         for entry, generator in zip(entries, generators, strict=True):
             captions = entry["supervisions"][0]["custom"].get("captions", [])
@@ -291,7 +299,8 @@ class LabelDataset(_StoredDataset):
         Raises:
             UserError: a cut has a label that is not in the class list.
         """
-        epoch, indices = visit
+        epoch, clips = visit
+        visits, indices = visits_and_positions(clips, len(self))
         entries = self._entries(indices)
         targets = torch.zeros(len(indices), len(self.class_list))
         for row, entry in zip(targets, entries, strict=True):
@@ -302,7 +311,7 @@ class LabelDataset(_StoredDataset):
                         f"{len(self.class_list)} classes; check the class list"
                     )
                 row[self._column[name]] = 1.0
-        features, feature_lens = self._features(indices, self._generators(epoch, entries))
+        features, feature_lens = self._features(indices, self._generators(epoch, visits, entries))
         return LabelBatch(features, feature_lens, targets, [entry["id"] for entry in entries])
 
 

@@ -61,6 +61,17 @@ def test_captions_drawn_do_not_depend_on_augmentation(stored):
     assert plain[1, np.arange(10)].captions != CaptionDataset(stored[0], 6, DataConfig())[1, np.arange(10)].captions
 
 
+def test_each_visit_of_an_epoch_draws_its_own_caption_and_augmentation(stored):
+    dataset = CaptionDataset(stored[0], seed=5, config=DataConfig())
+    labels = LabelDataset(stored[0], ["dog"], seed=5, config=DataConfig())
+    visits = [dataset[2, np.array([4 + visit * 10])] for visit in range(12)]
+    assert {batch.cut_ids[0] for batch in visits} == {stored[0].cuts[4].id}
+    assert {batch.captions[0].split()[-1] for batch in visits} == {"first", "second", "third"}
+    assert not torch.equal(visits[0].features, visits[1].features)
+    assert not torch.equal(labels[2, np.array([4])].features, labels[2, np.array([14])].features)
+    assert torch.equal(dataset[2, np.array([3, 14])].features[1, :77], visits[1].features[0])
+
+
 def test_a_cut_without_caption_is_named(store, cuts):
     cuts[4].supervisions[0].custom["captions"] = []
     with pytest.raises(UserError, match=cuts[4].id):
@@ -140,6 +151,17 @@ def test_speed_and_noise_are_drawn_per_clip_and_change_the_audio(both_kinds):
         assert (alone.features[0] - everything.features[position, : alone.feature_lens[0]]).abs().max() < 1e-5
     with pytest.raises(UserError, match=r"noise_cuts and data\.speeds change waveforms"):
         CaptionDataset(FeatureShards(both_kinds["fbank"]), 3, config)
+
+
+def test_a_clip_that_another_speed_would_make_too_short_keeps_its_own(tmp_path, cuts):
+    start_shards(tmp_path, 1)
+    with ShardWriter(tmp_path, 0, "audio") as writer:
+        for cut, num_samples in zip(cuts, [1360, 1400, 1440, 3200], strict=False):
+            writer.add(cut, np.full(num_samples, 0.1, dtype=np.float32))
+        writer.finish("digest", [])
+    finish_shards(tmp_path, [])
+    dataset = CaptionDataset(FeatureShards(tmp_path), 3, DataConfig(speeds=(1.1,)))
+    assert dataset[0, np.arange(4)].feature_lens.tolist() == [9, 9, 9, 18]
 
 
 @pytest.mark.parametrize(("text", "complaint"), [("a\nb\na\n", "'a' stands there twice"), ("\n\n", "no names")])

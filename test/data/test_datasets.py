@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +137,54 @@ def test_features_on_the_fly_equal_stored_ones(both_kinds, config):
         moved = ours.to("cpu")
         assert moved.captions == theirs.captions and torch.equal(moved.feature_lens, theirs.feature_lens)
         assert (moved.features - theirs.features).abs().max() < 1e-4
+
+
+def damage(folder, position):
+    index = json.loads((folder / "index.000000.json").read_text())
+    (path,) = folder.glob("*.tar")
+    data = bytearray(path.read_bytes())
+    data[index["offsets"][position] + 100] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["audio", "fbank"])
+def test_a_damaged_clip_is_left_out_and_its_batch_mates_stay_as_they_are(both_kinds, kind):
+    dataset = CaptionDataset(FeatureShards(both_kinds[kind]), 3, DataConfig())
+    before = dataset[2, np.arange(10)].to("cpu")
+    damage(both_kinds[kind], 4)
+    after = dataset[2, np.arange(10)].to("cpu")
+    intact = [position for position in range(10) if position != 4]
+    assert after.cut_ids == [before.cut_ids[position] for position in intact]
+    assert after.captions == [before.captions[position] for position in intact]
+    assert torch.equal(after.features, before.features[intact])
+    (row,) = map(json.loads, (both_kinds[kind] / "damaged.jsonl").read_text().splitlines())
+    assert row["id"] == before.cut_ids[4] and "checksum" in row["reason"]
+    damage(both_kinds[kind], 6)
+    with pytest.raises(UserError, match="2 of 10 clips are damaged"):
+        dataset[2, np.arange(10)]
+
+
+def test_the_clip_most_alike_in_length_stands_in_for_a_batch_that_is_damaged(both_kinds):
+    dataset = LabelDataset(FeatureShards(both_kinds["audio"]), ["dog"], 3, DataConfig())
+    damage(both_kinds["audio"], 4)
+    for _ in range(2):
+        assert dataset[1, np.array([4])].cut_ids == [dataset.shards.cuts[8].id]  # 90 frames in place of 77
+
+
+def test_damaged_noise_is_not_mixed_in(both_kinds, tmp_path):
+    quiet = SpecAugmentConfig(probability=0.0)
+    config = DataConfig(noise_cuts=str(tmp_path / "noise"), noise_probability=1.0, spec_augment=quiet)
+    shutil.copytree(both_kinds["audio"], tmp_path / "noise")
+    damage(tmp_path / "noise", 0)
+    shards = FeatureShards(both_kinds["audio"])
+    dataset, plain = CaptionDataset(shards, 3, config), CaptionDataset(shards, 3)
+    as_they_are = plain[0, np.arange(10)].features.samples
+    unmixed = 0
+    for epoch in range(10):
+        samples = dataset[epoch, np.arange(10)].features.samples
+        unmixed += sum(torch.equal(*pair) for pair in zip(samples, as_they_are, strict=True))
+    assert 0 < unmixed < 30
+    assert (tmp_path / "noise/damaged.jsonl").exists() and not (both_kinds["audio"] / "damaged.jsonl").exists()
 
 
 def test_speed_and_noise_are_drawn_per_clip_and_change_the_audio(both_kinds):

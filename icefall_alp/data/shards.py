@@ -246,10 +246,13 @@ class ShardWriter:
 
 
 def input_files(folder: Path) -> list[Path]:
-    """The files that say which cuts a folder of shards, or of a subset of them, has, and what they were made from."""
+    """The files that say which cuts a folder of shards, or of a subset of them, has, and what they were made from.
+
+    `clips.json` has the digests of the inputs of every shard, and answers for `clips.npy`, which is large.
+    """
     subset = Subset.read(folder)
     shards = folder.parent / subset.of if subset else folder
-    return [shards / "clips.json", shards / "clips.npy", *([folder / FILE_NAME] if subset else [])]
+    return [shards / "clips.json", *([folder / FILE_NAME] if subset else [])]
 
 
 class FeatureShards:

@@ -18,12 +18,14 @@ import resource
 import runpy
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # an optimizer imports it: once here, not in each trial's process
+from run_once import die_with_parent
 
 from icefall_alp.config import TrainConfig
 from icefall_alp.config.loader import load_config
@@ -35,6 +37,7 @@ from icefall_alp.utils.errors import UserError, clean_exit
 from icefall_alp.utils.seeds import seed_everything
 
 LARGEST = 1 << 20  # clips
+FITS, TOO_MUCH, BROKEN = 0, 1, 2  # how a process of `fits_apart` ends
 
 
 @clean_exit
@@ -52,7 +55,7 @@ def main() -> None:
     if device.type == "cpu" and options.memory_gib is None:
         raise UserError("there is no GPU here; say with --memory-gib how much memory the training process may take")
     trial = Trial(options.script, options.config, options.set)
-    fits = trial.fits if options.memory_gib is None else partial(fits_apart, trial.fits, options.memory_gib)
+    fits = trial.fits if options.memory_gib is None else partial(fits_apart, trial, options.memory_gib)
     lines = []
     for seconds in sorted(options.seconds):
         num_clips = largest(lambda n, seconds=seconds: fits(n, seconds))
@@ -77,17 +80,22 @@ class Trial:
     """
 
     def __init__(self, script: Path, config: list[str], overrides: list[str]) -> None:
-        config_class, build_objective, build_dataset = wiring(script)
-        loaded: TrainConfig = load_config(config_class, config, overrides)
-        seed_everything(loaded.seed)
-        self.dataset = build_dataset(loaded.data, loaded.data.train_cuts, training=True, seed=loaded.seed)
+        config_class, self._build_objective, build_dataset = wiring(script)
+        self._config: TrainConfig = load_config(config_class, config, overrides)
+        data, seed = self._config.data, self._config.seed
+        self.dataset = build_dataset(data, data.train_cuts, training=True, seed=seed)
         self.durations = self.dataset.durations
         self._by_length = np.argsort(self.durations, kind="stable")
-        plan = BatchPlan(self.durations, loaded.data.max_duration, loaded.data.num_buckets, loaded.seed)
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Of the planned run; the first that computes anything with PyTorch."""
+        config = self._config
+        seed_everything(config.seed)
+        plan = BatchPlan(self.durations, config.data.max_duration, config.data.num_buckets, config.seed)
         stream = TrainStream(self.dataset, plan)
-        objective = build_objective(loaded)
-        self.trainer = Trainer(objective, loaded.training, loaded.optim, stream, [], None, {}, loaded.seed)
-        self.trainer.objective.train()
+        objective = self._build_objective(config).train()
+        return Trainer(objective, config.training, config.optim, stream, [], None, {}, config.seed)
 
     def positions(self, num_clips: int, seconds: float) -> np.ndarray:
         """The longest clips up to `seconds`, over again where they are few; empty where all are longer."""
@@ -148,17 +156,29 @@ def largest(fits: Callable[[int], bool]) -> int:
     return low
 
 
-def fits_apart(fits: Callable[[int, float], bool], gibibytes: float, num_clips: int, seconds: float) -> bool:
-    """The answer of `fits` in a process that may take so much more memory: without it, libraries may even crash."""
+def fits_apart(trial: Trial, gibibytes: float, num_clips: int, seconds: float) -> bool:
+    """What `trial.fits` says in a process that may take so much more memory: without it, libraries may even crash.
+
+    Raises:
+        UserError: the trainer could not be built there.
+    """
+    # The trainer is built in there each time: a fork has none of the threads that PyTorch starts when it first
+    # computes, and would wait for them forever.
     process = os.fork()
     if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
-    status = 1
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if status == BROKEN:
+            raise UserError("the objective of the configuration could not be built; the cause is above")
+        return status == FITS
+    status = BROKEN
     try:
+        die_with_parent()
+        _ = trial.trainer
+        status = TOO_MUCH
         limit_memory(gibibytes)
-        status = 0 if fits(num_clips, seconds) else 1
+        status = FITS if trial.fits(num_clips, seconds) else TOO_MUCH
     except Exception as error:  # whatever a library makes of it: the line tells it from a mistake
-        print(f"{num_clips} clips of {seconds:g} s: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        print(f"{num_clips} clips of {seconds:g} s: {' '.join(str(error).split())[:200]}", file=sys.stderr, flush=True)
     finally:
         os._exit(status)
 

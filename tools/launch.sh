@@ -3,7 +3,8 @@
 # Run one Python script in N processes, here or through Slurm: launch.sh N script.py arguments...
 # local/cmd.sh says where, and how many GPUs a node has. One process runs plainly; several go through torchrun (NCCL on
 # GPUs, gloo on CPUs) and share the cores. Exit code 75 means "stopped by a signal with everything saved; try again
-# later": here it is handed on, through Slurm the job is submitted again, on that code and on no other.
+# later": here it is handed on; a Slurm job has itself queued again, on that code and on no other, whether or not anyone
+# still waits for it.
 set -euo pipefail
 
 die() {
@@ -42,31 +43,31 @@ torchrun_here() {
   exit "$status"
 }
 
-# Submit the same command as a job, wait for it, and submit it again as long as it was only interrupted.
+# Submit the same command as a job and wait for it.
 through_slurm() {
-  local nodes status words
+  local nodes words
   nodes=$(((num_processes + gpus_per_node - 1) / gpus_per_node))
   [ "$nodes" = 1 ] || [ $((num_processes % nodes)) = 0 ] ||
     die "$num_processes processes do not fill $nodes nodes evenly; take a multiple of $gpus_per_node"
   printf -v words ' %q' "$root/tools/launch.sh" "$num_processes" "$@"
-  while true; do
-    status=0
-    sbatch --wait --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$((num_processes / nodes))" --no-requeue \
-      --open-mode=append --signal="USR1@$seconds_to_save" ${slurm_options[@]+"${slurm_options[@]}"} <<END || status=$?
+  exec sbatch --wait --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$((num_processes / nodes))" --requeue \
+    --open-mode=append --signal="USR1@$seconds_to_save" ${slurm_options[@]+"${slurm_options[@]}"} <<END
 #!/usr/bin/env bash
 export ALP_LAUNCHER=node ALP_MASTER=\$(scontrol show hostnames "\$SLURM_JOB_NODELIST" | head -n 1)
-srun --kill-on-bad-exit=0$words
+status=0
+srun --kill-on-bad-exit=0$words || status=\$?
+[ "\$status" != 75 ] || scontrol requeue "\$SLURM_JOB_ID"
+exit "\$status"
 END
-    [ "$status" = 75 ] || exit "$status"
-    echo "launch.sh: the job was interrupted with everything saved; submitting it again" >&2
-  done
 }
 
-cores=$(nproc)
 nodes=${SLURM_NNODES:-1}
 [ "$launcher" = node ] || nodes=1
 on_node=$((num_processes / nodes))
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > on_node ? cores / on_node : 1))}
+if [ "$launcher" != slurm ]; then # the cores of the machine that runs it, not of the one that submits it
+  cores=$(nproc)
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > on_node ? cores / on_node : 1))}
+fi
 die_with_parent=()
 if command -v setpriv >/dev/null; then
   die_with_parent=(setpriv --pdeathsig KILL)

@@ -88,7 +88,7 @@ def encode_flac(waveform: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def decode_flac(data: bytes) -> np.ndarray:
+def decode_flac(data: bytes | memoryview) -> np.ndarray:
     """Samples (S,) int16 of what `encode_flac` made.
 
     Raises:

@@ -7,7 +7,10 @@ the same number of batches: which batch a step reads needs no replay. Where a bu
 clips are sorted again in pools of a few batches, which leaves next to no padding.
 
 A clip of weight w is visited w times an epoch: of weight 0.25 in every fourth, of weight 2 twice in each. Which ones
-have their turn goes round, so that over the epochs all clips of one weight are visited equally often.
+have their turn goes round, so that over the epochs all clips of one weight are visited equally often. Where a weight
+exceeds 1, the epoch is made of parts, one after the other, in which no clip occurs twice: a clip is never its own batch
+mate, and the mixture is the same in every part. A clip's visits after the first are written as its position plus the
+number of clips, or twice that number, and so on (`visits_and_positions`), so that each is drawn and augmented anew.
 """
 
 from __future__ import annotations
@@ -36,8 +39,15 @@ class _Bucket:
     groups: list[tuple[np.ndarray, int]]
 
     @property
-    def num_visits(self) -> int:
-        return sum(visits for _, visits in self.groups) if self.groups else self.last - self.first
+    def num_parts(self) -> int:
+        """So many that each holds no clip of the bucket twice."""
+        return max((-(-visits // len(places)) for places, visits in self.groups), default=1)
+
+    def part_size(self, part: int, num_parts: int) -> int:
+        """Visits in one of the parts of an epoch."""
+        if not self.groups:  # then there is one part
+            return self.last - self.first
+        return sum(len(_share(visits, part, num_parts)) for _, visits in self.groups)
 
 
 class BatchPlan:
@@ -83,35 +93,59 @@ class BatchPlan:
             weights = weights[self._order]
         limits = [*sorted(limits), (float("inf"), max_duration)]
         self._buckets = _fill_buckets(durations[self._order], limits, num_buckets, weights)
-        self._num_batches = sum(-(-bucket.num_visits // bucket.batch_size) for bucket in self._buckets)
+        self._num_parts = max(bucket.num_parts for bucket in self._buckets)
+        self._num_batches = sum(
+            -(-bucket.part_size(part, self._num_parts) // bucket.batch_size)
+            for bucket in self._buckets
+            for part in range(self._num_parts)
+        )
 
     def __len__(self) -> int:
         """Batches per epoch, the same in every epoch."""
         return self._num_batches
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """Batches of one epoch, each an array of positions in `durations`; equal for equal (seed, epoch)."""
+        """Batches of one epoch, each an array of positions in `durations`; equal for equal (seed, epoch).
+
+        Where weights exceed 1, `visits_and_positions` takes the positions apart.
+        """
         generator = np.random.default_rng((self.seed, epoch))
+        visited = [self._visited(number, epoch, generator) for number in range(len(self._buckets))]
         batches: list[np.ndarray] = []
-        for number, bucket in enumerate(self._buckets):
-            clips = self._sort_pools(generator.permutation(self._visited(number, epoch)), bucket.batch_size)
+        for part in range(self._num_parts):
+            batches += self._part([clips[part] for clips in visited], generator)
+        return batches
+
+    def _part(self, visited: list[np.ndarray], generator: np.random.Generator) -> list[np.ndarray]:
+        """Batches of what is visited of each bucket, in their order."""
+        batches: list[np.ndarray] = []
+        for bucket, in_part in zip(self._buckets, visited, strict=True):
+            clips = self._sort_pools(generator.permutation(in_part), bucket.batch_size)
             whole = len(clips) - len(clips) % bucket.batch_size
             batches += list(clips[:whole].reshape(-1, bucket.batch_size))
             if whole < len(clips):
                 batches.append(clips[whole:])
         return [batches[position] for position in generator.permutation(len(batches))]
 
-    def _visited(self, number: int, epoch: int) -> np.ndarray:
-        """The clips of a bucket that have their turn in an epoch, some perhaps several times."""
+    def _visited(self, number: int, epoch: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """The clips of a bucket that have their turn in each part of an epoch."""
         bucket = self._buckets[number]
         if not bucket.groups:
-            return self._order[bucket.first : bucket.last]
-        visited = []
+            return [self._order[bucket.first : bucket.last]]
+        parts: list[list[np.ndarray]] = [[] for _ in range(self._num_parts)]
         for group, (places, num_visits) in enumerate(bucket.groups):
             in_turn = np.random.default_rng((self.seed, number, group)).permutation(self._order[places])
             # `num_visits` steps further round the circle in every epoch
-            visited.append(in_turn[(epoch * num_visits + np.arange(num_visits)) % len(in_turn)])
-        return np.concatenate(visited)
+            visits, turn = np.divmod(np.arange(num_visits), len(in_turn))
+            in_turn = np.roll(in_turn, -(epoch * num_visits) % len(in_turn))
+            if self._num_parts > 1:  # or the same clips would be in the same part every time
+                more = num_visits % len(in_turn)  # clips are visited once more than the others
+                in_turn = np.concatenate([generator.permutation(in_turn[:more]), generator.permutation(in_turn[more:])])
+            clips = in_turn[turn] + visits * len(self._durations)
+            for part, visited in enumerate(parts):
+                share = _share(num_visits, part, self._num_parts)
+                visited.append(clips[share.start : share.stop])
+        return [np.concatenate(visited) for visited in parts]
 
     def _sort_pools(self, clips: np.ndarray, batch_size: int) -> np.ndarray:
         """Sort each pool of a shuffled bucket by duration; the clips left over at its end stay as they are."""
@@ -120,8 +154,16 @@ class BatchPlan:
             return clips
         whole = len(clips) - len(clips) % pool
         pools = clips[:whole].reshape(-1, pool)
-        order = np.argsort(self._durations[pools], axis=1, kind="stable")
+        order = np.argsort(self._durations[self._positions(pools)], axis=1, kind="stable")
         return np.concatenate([np.take_along_axis(pools, order, axis=1).ravel(), clips[whole:]])
+
+    def _positions(self, clips: np.ndarray) -> np.ndarray:
+        return clips if self._num_parts == 1 else clips % len(self._durations)
+
+
+def visits_and_positions(clips: np.ndarray, num_clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a batch of the plan says: of each clip which visit in its epoch it is, from 0, and its position."""
+    return np.divmod(clips, num_clips)
 
 
 class Sources(Protocol):
@@ -209,6 +251,11 @@ def _fill_buckets(
             buckets.append(_Bucket(first, last, batch_size, _groups(first, weights[first:last])))
         first = last
     return buckets
+
+
+def _share(num_visits: int, part: int, num_parts: int) -> range:
+    """A part's even share of visits that go round and round a circle: never more than once round."""
+    return range(num_visits * part // num_parts, num_visits * (part + 1) // num_parts)
 
 
 def _groups(first: int, weights: np.ndarray) -> list[tuple[np.ndarray, int]]:

@@ -2,7 +2,11 @@
 """Stored cuts to batches: features with captions, questions or multi-hot labels; strings, never tokens.
 
 An item of a dataset is a whole batch, asked for by (epoch, positions). What is random in it, the caption drawn and
-the augmentation, is seeded by (seed, epoch, cut id): it depends neither on the process nor on the batch mates.
+the augmentation, is seeded by (seed, epoch, cut id), and by which visit of the cut in the epoch it is: it depends
+neither on the process nor on the batch mates. The positions are as a plan writes them (`visits_and_positions`).
+
+A clip that is damaged on the disk is left out of its batch, listed and capped (`damage`). Where nothing is left of a
+batch, the clip most like its first in length stands in, so that every rank always has something to learn from.
 
 Where audio is stored, a batch leaves the loader with waveforms; features are computed when it moves to the device
 that trains, for all clips at once.
@@ -10,10 +14,11 @@ that trains, for all clips at once.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +29,9 @@ from torch.utils.data import Dataset
 
 from icefall_alp.config.schema import DataConfig
 from icefall_alp.data.audio import change_speed, mix_noise
-from icefall_alp.data.fbank import FRAME_RATE, NUM_BINS, PADDING, Fbank
+from icefall_alp.data.batch_plan import visits_and_positions
+from icefall_alp.data.damage import DamagedClip
+from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, NUM_BINS, PADDING, Fbank
 from icefall_alp.data.shards import AUDIO, FeatureShards
 from icefall_alp.data.spec_augment import Augmentation, augment_batch, augment_clip, draw_augmentation
 from icefall_alp.utils.errors import UserError
@@ -143,6 +150,13 @@ class QuestionBatch(_Batch):
     descriptions: list[str] = field(default_factory=list)
 
 
+@dataclass
+class _Clip:
+    entry: dict[str, Any]
+    values: np.ndarray  # features (T, 80) float32 or samples (S,) int16, as they are stored
+    generator: np.random.Generator
+
+
 class _StoredDataset(Dataset):
     def __init__(self, shards: FeatureShards, seed: int, config: DataConfig | None) -> None:
         self.shards = shards
@@ -163,18 +177,31 @@ class _StoredDataset(Dataset):
         """Seconds of each clip, at the slowest speed it may be played."""
         return self.shards.durations / (min(self.config.speeds) if self.config else 1.0)
 
-    def _entries(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        return [self.shards.entry(index) for index in indices]
+    def _read(self, visit: tuple[int, np.ndarray]) -> list[_Clip]:
+        """The clips of a batch that are intact, at least one."""
+        epoch, clips = visit
+        visits, positions = visits_and_positions(clips, len(self))
+        read = map(partial(self._clip, epoch), visits, positions)
+        if intact := [clip for clip in read if clip is not None]:
+            return intact
+        lens = self.shards.num_frames
+        others = np.argsort(np.abs(lens - lens[positions[0]]), kind="stable")
+        return [next(clip for clip in map(partial(self._clip, epoch, 0), others) if clip is not None)]
 
-    def _generators(self, epoch: int, entries: list[dict[str, Any]]) -> list[np.random.Generator]:
-        return [np.random.default_rng(stable_seed(self.seed, epoch, entry["id"])) for entry in entries]
+    def _clip(self, epoch: int, visit: int, position: int) -> _Clip | None:
+        try:
+            entry = self.shards.entry(position)
+            values = (self.shards.samples if self.shards.kind == AUDIO else self.shards.features)(position)
+        except DamagedClip:
+            return None
+        seed = stable_seed(self.seed, epoch, entry["id"], *([visit] if visit else []))
+        return _Clip(entry, values, np.random.default_rng(seed))
 
-    def _features(
-        self, indices: np.ndarray, generators: list[np.random.Generator]
-    ) -> tuple[Tensor | Waveforms, Tensor]:
+    def _features(self, batch: list[_Clip]) -> tuple[Tensor | Waveforms, Tensor]:
+        generators = [clip.generator for clip in batch]
         if self.shards.kind == AUDIO:
-            return self._waveforms(indices, generators)
-        clips = [self.shards.features(index) for index in indices]
+            return self._waveforms([self._disturb(clip) for clip in batch], generators)
+        clips = [clip.values for clip in batch]
         if self.config is not None:
             augmentations = self._draw([len(clip) for clip in clips], generators)
             clips = [augment_clip(*pair) for pair in zip(clips, augmentations, strict=True)]
@@ -184,12 +211,7 @@ class _StoredDataset(Dataset):
             row[: len(clip)] = clip
         return torch.from_numpy(features), torch.tensor(lens)
 
-    def _waveforms(self, indices: np.ndarray, generators: list[np.random.Generator]) -> tuple[Waveforms, Tensor]:
-        if self._disturbs:
-            waveforms = map(self.shards.waveform, indices)
-            clips = [_to_int16(self._disturb(*pair)) for pair in zip(waveforms, generators, strict=True)]
-        else:
-            clips = [self.shards.samples(index) for index in indices]
+    def _waveforms(self, clips: list[np.ndarray], generators: list[np.random.Generator]) -> tuple[Waveforms, Tensor]:
         lens = torch.tensor([len(clip) for clip in clips])
         samples = np.zeros((len(clips), int(lens.max())), dtype=np.int16)
         for row, clip in zip(samples, clips, strict=True):
@@ -200,27 +222,25 @@ class _StoredDataset(Dataset):
             augmentations = self._draw(feature_lens.tolist(), generators)
         return Waveforms(torch.from_numpy(samples), lens, augmentations), feature_lens
 
-    @property
-    def _disturbs(self) -> bool:
-        return self.config is not None and (self.config.speeds != (1.0,) or self.noise is not None)
-
-    def _disturb(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Another speed, and noise, as often as the configuration says."""
-        config = self.config
+    def _disturb(self, clip: _Clip) -> np.ndarray:
+        """Its samples at another speed and with noise, as often as the configuration says."""
+        config, generator = self.config, clip.generator
+        if config is None or (config.speeds == (1.0,) and self.noise is None):
+            return clip.values
+        waveform = clip.values.astype(np.float32) * np.float32(1 / 32768)
         if config.speeds != (1.0,):
-            waveform = change_speed(waveform, config.speeds[generator.integers(len(config.speeds))])
+            played = change_speed(waveform, config.speeds[generator.integers(len(config.speeds))])
+            if (len(played) + 80) // 160 >= MIN_FRAMES:  # a clip that would be too short stays as it is
+                waveform = played
         if self.noise is not None and generator.random() < config.noise_probability:
-            noise = self.noise.waveform(int(generator.integers(len(self.noise))))
-            waveform = mix_noise(waveform, noise, generator.uniform(*config.noise_snr))
-        return waveform
+            with contextlib.suppress(DamagedClip):  # of the noise: then there is none
+                noise = self.noise.waveform(int(generator.integers(len(self.noise))))
+                waveform = mix_noise(waveform, noise, generator.uniform(*config.noise_snr))
+        return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
 
     def _draw(self, lens: list[int], generators: list[np.random.Generator]) -> list[Augmentation | None]:
         pairs = zip(lens, generators, strict=True)
         return [draw_augmentation(length, NUM_BINS, self.config.spec_augment, generator) for length, generator in pairs]
-
-
-def _to_int16(waveform: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(waveform * 32768), -32768, 32767).astype(np.int16)
 
 
 class CaptionDataset(_StoredDataset):
@@ -247,19 +267,15 @@ class CaptionDataset(_StoredDataset):
         Raises:
             UserError: a cut has no caption.
         """
-        epoch, indices = visit
-        entries = self._entries(indices)
-        generators = self._generators(epoch, entries)
-        texts = []
-        for entry, generator in zip(entries, generators, strict=True):
-            captions = entry["supervisions"][0]["custom"].get("captions", [])
+        clips, texts = self._read(visit), []
+        for clip in clips:
+            captions = clip.entry["supervisions"][0]["custom"].get("captions", [])
             if not captions:
                 raise UserError(
-                    f"cut {entry['id']} in {self.shards.folder} has no caption; check the cutset it was made from"
+                    f"cut {clip.entry['id']} in {self.shards.folder} has no caption; check the cutset it was made from"
                 )
-            texts.append(captions[generator.integers(len(captions)) if self.config else 0]["text"])
-        features, feature_lens = self._features(indices, generators)
-        return CaptionBatch(features, feature_lens, texts, [entry["id"] for entry in entries])
+            texts.append(captions[clip.generator.integers(len(captions)) if self.config else 0]["text"])
+        return CaptionBatch(*self._features(clips), texts, [clip.entry["id"] for clip in clips])
 
 
 class LabelDataset(_StoredDataset):
@@ -291,19 +307,17 @@ class LabelDataset(_StoredDataset):
         Raises:
             UserError: a cut has a label that is not in the class list.
         """
-        epoch, indices = visit
-        entries = self._entries(indices)
-        targets = torch.zeros(len(indices), len(self.class_list))
-        for row, entry in zip(targets, entries, strict=True):
-            for name in entry["supervisions"][0]["custom"].get("labels", []):
+        clips = self._read(visit)
+        targets = torch.zeros(len(clips), len(self.class_list))
+        for row, clip in zip(targets, clips, strict=True):
+            for name in clip.entry["supervisions"][0]["custom"].get("labels", []):
                 if name not in self._column:
                     raise UserError(
-                        f"cut {entry['id']} in {self.shards.folder} has label {name!r}, which is not among the "
+                        f"cut {clip.entry['id']} in {self.shards.folder} has label {name!r}, which is not among the "
                         f"{len(self.class_list)} classes; check the class list"
                     )
                 row[self._column[name]] = 1.0
-        features, feature_lens = self._features(indices, self._generators(epoch, entries))
-        return LabelBatch(features, feature_lens, targets, [entry["id"] for entry in entries])
+        return LabelBatch(*self._features(clips), targets, [clip.entry["id"] for clip in clips])
 
 
 def read_class_list(path: Path) -> tuple[str, ...]:

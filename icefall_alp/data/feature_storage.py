@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from icefall_alp.data import audio, fbank, shards
+from icefall_alp.data import audio, fbank, shards, stored_cuts
 from icefall_alp.data.audio import read_audio
 from icefall_alp.data.captions import CutDict, read_jsonl
 from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, SAMPLING_RATE, Fbank
@@ -31,7 +31,10 @@ from icefall_alp.utils.errors import UserError
 
 MAX_SECONDS = 600.0  # of a clip: two hours in one batch would fill any device
 # What was stored by other code is stored again.
-_CODE = "".join(sha256_file(Path(path)) for path in (audio.__file__, fbank.__file__, shards.__file__, __file__))
+_CODE = "".join(
+    sha256_file(Path(path))
+    for path in (audio.__file__, fbank.__file__, shards.__file__, stored_cuts.__file__, __file__)
+)
 
 
 @dataclass

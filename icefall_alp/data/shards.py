@@ -6,6 +6,7 @@
     recording.000000.tar                  or their audio, 16-bit FLAC
     index.000000.json                     digest of the inputs, where each member lies, which cuts were skipped
     clips.npy, clips.json, skipped.jsonl  written when every shard is there: all that must be known to find a clip
+    damaged.jsonl                         what readers found damaged (`damage`); stage 2 stores those shards anew
 
 A folder of ten million clips opens in a moment: `clips.npy` is mapped into memory, and a cut is read when it is
 wanted. Lhotse reads the same files: `CutSet.from_shar(fields={"cuts": [...], "features": [...]})`.
@@ -29,15 +30,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from lhotse import AudioSource, Features, MonoCut, Recording
+from lhotse import MonoCut
 from lhotse.shar.utils import to_shar_placeholder
 from lhotse.shar.writers import TarWriter
 
 from icefall_alp.data.audio import decode_flac, encode_flac
 from icefall_alp.data.captions import read_jsonl
-from icefall_alp.data.fbank import FRAME_RATE, NUM_BINS, SAMPLING_RATE, Fbank
+from icefall_alp.data.damage import DamageList
+from icefall_alp.data.fbank import FRAME_RATE, NUM_BINS, Fbank
+from icefall_alp.data.stored_cuts import features_manifest, recording_manifest, stored_cut
 from icefall_alp.data.subsets import FILE_NAME, Subset
 from icefall_alp.utils.atomic_io import atomic_write_bytes, atomic_write_text, remove_leftovers
+from icefall_alp.utils.digests import word_sum
 from icefall_alp.utils.errors import UserError
 
 FBANK, AUDIO = "fbank", "audio"
@@ -45,7 +49,7 @@ _NAMES, _SUFFIXES = {FBANK: "features", AUDIO: "recording"}, {FBANK: ".npy", AUD
 _DTYPE = np.dtype(np.float32)
 CLIP = np.dtype([
     ("shard", "<i4"), ("source", "<i2"), ("num_frames", "<i4"),
-    ("offset", "<i8"), ("size", "<i8"), ("cut_offset", "<i8"), ("cut_size", "<i4"),
+    ("offset", "<i8"), ("size", "<i8"), ("checksum", "<u8"), ("cut_offset", "<i8"), ("cut_size", "<i4"),
 ])  # fmt: skip
 
 
@@ -66,6 +70,7 @@ class ShardIndex:
         tar_bytes: size of the data's file.
         offsets: byte in that file at which each clip's values, or its FLAC, begin.
         sizes: bytes of each.
+        checksums: `word_sum` of each.
         num_frames: of each clip, 100 a second.
         num_features: values per frame.
         cut_offsets: byte in the cuts' file at which each cut begins, and its end.
@@ -78,6 +83,7 @@ class ShardIndex:
     tar_bytes: int
     offsets: list[int]
     sizes: list[int]
+    checksums: list[int]
     num_frames: list[int]
     num_features: int
     cut_offsets: list[int]
@@ -97,17 +103,20 @@ class ShardIndex:
         rows = np.zeros(len(self.offsets), dtype=CLIP)
         rows["shard"], rows["num_frames"] = number, self.num_frames
         rows["offset"], rows["size"] = self.offsets, self.sizes
+        rows["checksum"] = np.array(self.checksums, dtype=np.uint64)
         rows["cut_offset"], rows["cut_size"] = self.cut_offsets[:-1], np.diff(self.cut_offsets)
         rows["source"] = [sources.setdefault(name, len(sources)) for name in self.corpora]
         return rows
 
 
 def start_shards(folder: Path, num_shards: int) -> None:
-    """Make the folder; delete what killed writers left, and shards past `num_shards`."""
+    """Make the folder; delete what killed writers left, damaged shards, and those past `num_shards`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "skipped.jsonl").unlink(missing_ok=True)
         remove_leftovers(folder)
+        for number in DamageList(folder).take():
+            _paths(folder, number, FBANK)[2].unlink(missing_ok=True)
         for index in folder.glob("index.*.json"):
             if (number := int(index.name.split(".")[1])) >= num_shards:
                 for path in {*_paths(folder, number, FBANK), *_paths(folder, number, AUDIO)}:
@@ -120,14 +129,15 @@ def finish_shards(folder: Path, skipped: list[dict[str, str]]) -> None:
     """Declare the folder complete and list the clips that are not in it."""
     indices = [ShardIndex.read(path) for path in sorted(folder.glob("index.*.json"))]
     sources: dict[str, int] = {}
-    clips = [index.clips(number, sources) for number, index in enumerate(indices)]
-    stream = io.BytesIO()
-    np.save(stream, np.concatenate(clips or [np.zeros(0, dtype=CLIP)]), allow_pickle=False)
+    parts = [index.clips(number, sources) for number, index in enumerate(indices)]
+    clips, stream = np.concatenate(parts or [np.zeros(0, dtype=CLIP)]), io.BytesIO()
+    np.save(stream, clips, allow_pickle=False)
     atomic_write_bytes(folder / "clips.npy", stream.getvalue())
     about = {
         "kind": indices[0].kind if indices else FBANK,
         "num_features": NUM_BINS,
         "sources": list(sources),
+        "checksum": word_sum(clips.view(np.uint8)),
         "digests": [index.digest for index in indices],
         "tar_bytes": [index.tar_bytes for index in indices],
         "cuts_bytes": [index.cut_offsets[-1] for index in indices],
@@ -164,6 +174,7 @@ class ShardWriter:
         self._writer = TarWriter(str(self._temporary), shard_size=None)
         self._cuts: list[bytes] = []
         self._num_frames: list[int] = []
+        self._checksums: list[int] = []
         self._corpora: list[str] = []
 
     def __enter__(self) -> ShardWriter:
@@ -179,21 +190,24 @@ class ShardWriter:
     def add(self, cut: MonoCut, values: np.ndarray) -> None:
         """Append a cut with its features (T, F), or where the shard holds audio with its waveform (S,)."""
         if self.kind == FBANK:
-            num_frames, manifest = len(values), _features_manifest(*values.shape)
-            stream = io.BytesIO()
-            np.save(stream, np.ascontiguousarray(values, dtype=_DTYPE), allow_pickle=False)
+            num_frames, manifest = len(values), features_manifest(*values.shape)
+            stored = np.ascontiguousarray(values, dtype=_DTYPE)
+            stream, data = io.BytesIO(), stored.tobytes()
+            np.save(stream, stored, allow_pickle=False)
         else:
-            num_frames, manifest = (len(values) + 80) // 160, _recording_manifest(cut.id, len(values))
-            stream = io.BytesIO(encode_flac(values))
+            num_frames, manifest = (len(values) + 80) // 160, recording_manifest(cut.id, len(values))
+            data = encode_flac(values)
+            stream = io.BytesIO(data)
         description = io.BytesIO((json.dumps(to_shar_placeholder(manifest).to_dict()) + "\n").encode())
         try:
             self._writer.write(f"{cut.id}{_SUFFIXES[self.kind]}", stream)
             self._writer.write(f"{cut.id}.json", description, count=False)
         except OSError as error:
             raise UserError(f"cannot write {self._data_path}: {error.strerror}") from error
-        line = json.dumps(_stored_cut(cut, num_frames, manifest).to_dict(), ensure_ascii=False, separators=(",", ":"))
+        line = json.dumps(stored_cut(cut, manifest).to_dict(), ensure_ascii=False, separators=(",", ":"))
         self._cuts.append(gzip.compress(line.encode() + b"\n", compresslevel=6, mtime=0))
         self._num_frames.append(num_frames)
+        self._checksums.append(word_sum(data))
         self._corpora.append((cut.custom or {}).get("corpus", ""))
 
     def finish(self, digest: str, skipped: list[dict[str, str]]) -> None:
@@ -221,6 +235,7 @@ class ShardWriter:
             tar_bytes=self._data_path.stat().st_size,
             offsets=[end - size for end, size in zip(ends, sizes, strict=True)],
             sizes=sizes,
+            checksums=self._checksums,
             num_frames=self._num_frames,
             num_features=NUM_BINS,
             cut_offsets=np.cumsum([0, *map(len, self._cuts)]).tolist(),
@@ -230,33 +245,14 @@ class ShardWriter:
         atomic_write_text(self._index_path, json.dumps(dataclasses.asdict(index)) + "\n")
 
 
-def _features_manifest(num_frames: int, num_features: int) -> Features:
-    return Features(
-        type="kaldi-fbank", num_frames=num_frames, num_features=num_features, frame_shift=1 / FRAME_RATE,
-        sampling_rate=SAMPLING_RATE, start=0, duration=num_frames / FRAME_RATE, storage_type="shar", storage_path="",
-        storage_key="",
-    )  # fmt: skip
-
-
-def _recording_manifest(name: str, num_samples: int) -> Recording:
-    source = AudioSource(type="shar", channels=[0], source="")
-    return Recording(name, [source], SAMPLING_RATE, num_samples, num_samples / SAMPLING_RATE)
-
-
-def _stored_cut(cut: MonoCut, num_frames: int, manifest: Features | Recording) -> MonoCut:
-    """The cut with what is stored in place of its recording."""
-    return MonoCut(
-        id=cut.id, start=0, duration=manifest.duration, channel=0, supervisions=cut.supervisions,
-        features=manifest if isinstance(manifest, Features) else None,
-        recording=manifest if isinstance(manifest, Recording) else None, custom=cut.custom,
-    )  # fmt: skip
-
-
 def input_files(folder: Path) -> list[Path]:
-    """The files that say which cuts a folder of shards, or of a subset of them, has, and what they were made from."""
+    """The files that say which cuts a folder of shards, or of a subset of them, has, and what they were made from.
+
+    `clips.json` has the digests of the inputs of every shard, and answers for `clips.npy`, which is large.
+    """
     subset = Subset.read(folder)
     shards = folder.parent / subset.of if subset else folder
-    return [shards / "clips.json", shards / "clips.npy", *([folder / FILE_NAME] if subset else [])]
+    return [shards / "clips.json", *([folder / FILE_NAME] if subset else [])]
 
 
 class FeatureShards:
@@ -285,10 +281,12 @@ class FeatureShards:
         try:
             about = json.loads((self.folder / "clips.json").read_text(encoding="utf-8"))
             self._clips = np.load(self.folder / "clips.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.folder}: clips.json or clips.npy is damaged ({error}); run stage 2 again"
-            ) from error
+            intact = word_sum(self._clips.view(np.uint8)) == about["checksum"]
+        except (OSError, ValueError, KeyError, TypeError):
+            intact = False
+        self._damage = DamageList(self.folder)
+        if not intact:
+            raise self._damage.error(self.folder / "clips.npy", 0, None, "this or clips.json is damaged", 0)
         self.kind: str = about["kind"]
         self.source_names: list[str] = about["sources"]
         self._num_features: int = about["num_features"]
@@ -306,13 +304,17 @@ class FeatureShards:
         for path, wanted in zip((data, cuts), sizes, strict=True):
             size = path.stat().st_size if path.is_file() else 0
             if size != wanted:
-                raise UserError(f"shard {path} holds {size} of {wanted} bytes; run stage 2 again")
+                raise self._damage.error(path, 0, None, f"holds {size} of {wanted} bytes", len(self._clips))
 
     def _taken(self, num_shards: int) -> np.ndarray:
         """Which of all clips the subset takes."""
         taken = []
         for number in range(num_shards):
-            taken += [self._subset.takes(cut) for cut in read_jsonl(_paths(self.folder, number, self.kind)[0])]
+            path = _paths(self.folder, number, self.kind)[0]
+            try:
+                taken += [self._subset.takes(cut) for cut in read_jsonl(path)]
+            except UserError as error:
+                raise self._damage.error(path, 0, None, "a cut in it is damaged", len(self._clips)) from error
         if len(taken) != len(self._clips):
             raise UserError(f"{self.folder}: {len(taken)} cuts for {len(self._clips)} clips; run stage 2 again")
         return np.array(taken, dtype=bool)
@@ -321,53 +323,52 @@ class FeatureShards:
         return len(self._clips)
 
     def entry(self, position: int) -> dict[str, Any]:
-        """The cut at `position` as it is stored, a mapping."""
+        """The cut at `position` as it is stored, a mapping. Raises `DamagedClip` when it is damaged."""
         clip = self._clips[position]
         path = _paths(self.folder, int(clip["shard"]), self.kind)[0]
         data = _read(path, int(clip["cut_offset"]), int(clip["cut_size"]))
         try:
             cut = json.loads(gzip.decompress(data))
         except (EOFError, OSError, zlib.error, ValueError) as error:
-            raise UserError(f"shard {path}: cut number {position} is damaged; run stage 2 again") from error
+            offset, name = int(clip["cut_offset"]), f"number {position}"
+            raise self._damage.error(path, offset, name, "its description is damaged", len(self._clips)) from error
         if self._subset is not None:
             self._subset.takes(cut)  # which also takes away the captions that are not in it
         return cut
 
     def features(self, position: int) -> np.ndarray:
-        """Features of the cut at `position`: (T, F) float32, computed here where audio is stored."""
+        """Features of the cut at `position`: (T, F) float32, computed here where audio is stored.
+
+        Raises:
+            UserError: the clip is damaged: a `DamagedClip`, unless too many are.
+        """
         if self.kind == AUDIO:
             waveform = torch.from_numpy(self.waveform(position))
             return Fbank()(waveform[None], torch.tensor([len(waveform)]))[0][0].numpy()
         shape = (int(self._clips[position]["num_frames"]), self._num_features)
-        return np.frombuffer(self._data(position), dtype=_DTYPE).reshape(shape).astype(np.float32)
+        return self._data(position).view(_DTYPE).reshape(shape)
 
     def waveform(self, position: int) -> np.ndarray:
         """Audio of the cut at `position`: (S,) float32 in [-1, 1] at 16 kHz.
 
         Raises:
-            UserError: features are stored, or the audio is damaged.
+            UserError: features are stored; or the audio is damaged: a `DamagedClip`, unless too many are.
         """
         return self.samples(position).astype(np.float32) * np.float32(1 / 32768)
 
     def samples(self, position: int) -> np.ndarray:
-        """The same as it is stored: (S,) int16.
-
-        Raises:
-            UserError: features are stored, or the audio is damaged.
-        """
+        """The same as it is stored: (S,) int16. Raises as `waveform` does."""
         if self.kind != AUDIO:
             raise UserError(f"{self.folder} holds features, not audio; run stage 2 with --features on_the_fly")
-        try:
-            return decode_flac(self._data(position))
-        except ValueError as error:
-            raise UserError(f"{self.folder}: cut {self.cuts[position].id}: {error}; run stage 2 again") from error
+        return decode_flac(self._data(position).data)
 
-    def _data(self, position: int) -> bytes:
+    def _data(self, position: int) -> np.ndarray:
         clip = self._clips[position]
-        path = _paths(self.folder, int(clip["shard"]), self.kind)[1]
-        data = _read(path, int(clip["offset"]), int(clip["size"]))
-        if len(data) < clip["size"]:
-            raise UserError(f"shard {path} ends inside cut {self.cuts[position].id}; run stage 2 again")
+        path, offset = _paths(self.folder, int(clip["shard"]), self.kind)[1], int(clip["offset"])
+        data = _read(path, offset, int(clip["size"]))
+        if len(data) < clip["size"] or word_sum(data) != clip["checksum"]:
+            reason = "the file ends inside it" if len(data) < clip["size"] else "it does not match its checksum"
+            raise self._damage.error(path, offset, self.cuts[position].id, reason, len(self._clips))
         return data
 
 
@@ -386,9 +387,11 @@ class _Cuts(Sequence[MonoCut]):
         return MonoCut.from_dict(self._shards.entry(position))
 
 
-def _read(path: Path, offset: int, size: int) -> bytes:
+def _read(path: Path, offset: int, size: int) -> np.ndarray:
+    """Bytes of a file, fewer where it ends before."""
+    data = np.empty(size, dtype=np.uint8)
     try:
         with path.open("rb", buffering=0) as file:
-            return os.pread(file.fileno(), size, offset)
+            return data[: os.preadv(file.fileno(), [data], offset)]
     except OSError as error:
         raise UserError(f"cannot read shard {path}: {error.strerror}; run stage 2 again") from error

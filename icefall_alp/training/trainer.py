@@ -124,6 +124,7 @@ class Trainer:
         self.sums = MetricSums()  # a repeated run must reproduce these
         self.throughput = Throughput(self.device, config.precision, config.peak_tflops)
         self.writer = Background()
+        self._copies: dict[str, Tensor] = {}  # what it writes, in memory that each checkpoint uses again
         self.watchdog = Watchdog(config.hang_seconds)
 
     def fit(self) -> None:
@@ -308,7 +309,7 @@ class Trainer:
                 optimizer=self.optimizer.state_dict(),
                 state=state,
                 config=self.run_config,
-            ).copied()
+            ).copied(self._copies)
             keep, previous = self.config.keep_checkpoints, self.saved_step
             self.writer.start(lambda: checkpoints.save_checkpoint(exp_dir, content, keep, previous))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icefall_alp.data.batch_plan import BatchPlan, duration_limits, mixture_weights
+from icefall_alp.data.batch_plan import BatchPlan, duration_limits, mixture_weights, visits_and_positions
 from icefall_alp.utils.errors import UserError
 
 
@@ -90,7 +90,7 @@ def test_weights_are_visits_per_epoch_and_all_clips_have_their_turn():
     plan = BatchPlan(durations, 80.0, 6, seed=3, weights=weights)
     visits = []
     for epoch in range(8):
-        batches = plan.epoch(epoch)
+        batches = [visits_and_positions(batch, 3000)[1] for batch in plan.epoch(epoch)]
         assert len(batches) == len(plan)
         assert all(durations[batch].max() * len(batch) <= 80.0 for batch in batches)
         visits.append(np.bincount(np.concatenate(batches), minlength=3000))
@@ -102,6 +102,38 @@ def test_weights_are_visits_per_epoch_and_all_clips_have_their_turn():
     assert not np.array_equal(visits[0], visits[1])
     again = BatchPlan(durations, 80.0, 6, seed=3, weights=weights).epoch(5)
     assert np.array_equal(np.concatenate(again), np.concatenate(plan.epoch(5)))
+
+
+def test_a_clip_is_never_its_own_batch_mate_and_each_of_its_visits_has_a_number():
+    durations = np.round(np.random.default_rng(1).uniform(1, 20, size=1000), 2)
+    weights = np.where(np.arange(1000) < 100, 3.0, 1.0)
+    plan = BatchPlan(durations, 160.0, 6, seed=3, weights=weights)
+    shares, mates = [], []
+    for epoch in range(4):
+        batches = plan.epoch(epoch)
+        pairs = [visits_and_positions(batch, 1000) for batch in batches]
+        assert all(len(np.unique(positions)) == len(positions) for _, positions in pairs)
+        visits, positions = map(np.concatenate, zip(*pairs, strict=True))
+        assert len(set(zip(visits.tolist(), positions.tolist(), strict=True))) == len(positions) == 1200
+        assert sorted(visits[positions == 7].tolist()) == [0, 1, 2] and visits[positions == 500].tolist() == [0]
+        shares += [np.mean(part < 100) for part in np.array_split(positions, 3)]
+        mates.append({frozenset(positions.tolist()) for _, positions in pairs})
+        steps = [np.concatenate([positions for _, positions in pairs[s : s + 4]]) for s in range(0, len(pairs), 4)]
+        # Copies may meet where one part of the epoch ends and the next begins.
+        assert sum(len(np.unique(step)) < len(step) for step in steps) <= 2
+    assert min(shares) > 0.15 and max(shares) < 0.35
+    assert not mates[0] & mates[1]
+
+
+@pytest.mark.parametrize("weight", [1.3, 7.0])
+def test_copies_stay_apart_where_a_bucket_has_less_than_one_batch_for_each(weight):
+    plan = BatchPlan(np.linspace(3, 4, 10), 640.0, 2, seed=1, weights=np.full(10, weight))
+    counts = np.zeros(10)
+    for epoch in range(10):
+        batches = [visits_and_positions(batch, 10)[1] for batch in plan.epoch(epoch)]
+        assert len(batches) == len(plan) and all(len(set(batch.tolist())) == len(batch) for batch in batches)
+        counts += np.bincount(np.concatenate(batches), minlength=10)
+    assert counts == pytest.approx([10 * weight] * 10, abs=4)
 
 
 def test_a_weight_of_one_everywhere_is_a_permutation():

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +62,17 @@ def test_captions_drawn_do_not_depend_on_augmentation(stored):
     )
     assert plain[1, np.arange(10)].captions == augmented[1, np.arange(10)].captions
     assert plain[1, np.arange(10)].captions != CaptionDataset(stored[0], 6, DataConfig())[1, np.arange(10)].captions
+
+
+def test_each_visit_of_an_epoch_draws_its_own_caption_and_augmentation(stored):
+    dataset = CaptionDataset(stored[0], seed=5, config=DataConfig())
+    labels = LabelDataset(stored[0], ["dog"], seed=5, config=DataConfig())
+    visits = [dataset[2, np.array([4 + visit * 10])] for visit in range(12)]
+    assert {batch.cut_ids[0] for batch in visits} == {stored[0].cuts[4].id}
+    assert {batch.captions[0].split()[-1] for batch in visits} == {"first", "second", "third"}
+    assert not torch.equal(visits[0].features, visits[1].features)
+    assert not torch.equal(labels[2, np.array([4])].features, labels[2, np.array([14])].features)
+    assert torch.equal(dataset[2, np.array([3, 14])].features[1, :77], visits[1].features[0])
 
 
 def test_a_cut_without_caption_is_named(store, cuts):
@@ -125,6 +139,54 @@ def test_features_on_the_fly_equal_stored_ones(both_kinds, config):
         assert (moved.features - theirs.features).abs().max() < 1e-4
 
 
+def damage(folder, position):
+    index = json.loads((folder / "index.000000.json").read_text())
+    (path,) = folder.glob("*.tar")
+    data = bytearray(path.read_bytes())
+    data[index["offsets"][position] + 100] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["audio", "fbank"])
+def test_a_damaged_clip_is_left_out_and_its_batch_mates_stay_as_they_are(both_kinds, kind):
+    dataset = CaptionDataset(FeatureShards(both_kinds[kind]), 3, DataConfig())
+    before = dataset[2, np.arange(10)].to("cpu")
+    damage(both_kinds[kind], 4)
+    after = dataset[2, np.arange(10)].to("cpu")
+    intact = [position for position in range(10) if position != 4]
+    assert after.cut_ids == [before.cut_ids[position] for position in intact]
+    assert after.captions == [before.captions[position] for position in intact]
+    assert torch.equal(after.features, before.features[intact])
+    (row,) = map(json.loads, (both_kinds[kind] / "damaged.jsonl").read_text().splitlines())
+    assert row["id"] == before.cut_ids[4] and "checksum" in row["reason"]
+    damage(both_kinds[kind], 6)
+    with pytest.raises(UserError, match="2 of 10 clips are damaged"):
+        dataset[2, np.arange(10)]
+
+
+def test_the_clip_most_alike_in_length_stands_in_for_a_batch_that_is_damaged(both_kinds):
+    dataset = LabelDataset(FeatureShards(both_kinds["audio"]), ["dog"], 3, DataConfig())
+    damage(both_kinds["audio"], 4)
+    for _ in range(2):
+        assert dataset[1, np.array([4])].cut_ids == [dataset.shards.cuts[8].id]  # 90 frames in place of 77
+
+
+def test_damaged_noise_is_not_mixed_in(both_kinds, tmp_path):
+    quiet = SpecAugmentConfig(probability=0.0)
+    config = DataConfig(noise_cuts=str(tmp_path / "noise"), noise_probability=1.0, spec_augment=quiet)
+    shutil.copytree(both_kinds["audio"], tmp_path / "noise")
+    damage(tmp_path / "noise", 0)
+    shards = FeatureShards(both_kinds["audio"])
+    dataset, plain = CaptionDataset(shards, 3, config), CaptionDataset(shards, 3)
+    as_they_are = plain[0, np.arange(10)].features.samples
+    unmixed = 0
+    for epoch in range(10):
+        samples = dataset[epoch, np.arange(10)].features.samples
+        unmixed += sum(torch.equal(*pair) for pair in zip(samples, as_they_are, strict=True))
+    assert 0 < unmixed < 30
+    assert (tmp_path / "noise/damaged.jsonl").exists() and not (both_kinds["audio"] / "damaged.jsonl").exists()
+
+
 def test_speed_and_noise_are_drawn_per_clip_and_change_the_audio(both_kinds):
     noise = str(both_kinds["audio"])
     quiet = SpecAugmentConfig(probability=0.0)
@@ -140,6 +202,17 @@ def test_speed_and_noise_are_drawn_per_clip_and_change_the_audio(both_kinds):
         assert (alone.features[0] - everything.features[position, : alone.feature_lens[0]]).abs().max() < 1e-5
     with pytest.raises(UserError, match=r"noise_cuts and data\.speeds change waveforms"):
         CaptionDataset(FeatureShards(both_kinds["fbank"]), 3, config)
+
+
+def test_a_clip_that_another_speed_would_make_too_short_keeps_its_own(tmp_path, cuts):
+    start_shards(tmp_path, 1)
+    with ShardWriter(tmp_path, 0, "audio") as writer:
+        for cut, num_samples in zip(cuts, [1360, 1400, 1440, 3200], strict=False):
+            writer.add(cut, np.full(num_samples, 0.1, dtype=np.float32))
+        writer.finish("digest", [])
+    finish_shards(tmp_path, [])
+    dataset = CaptionDataset(FeatureShards(tmp_path), 3, DataConfig(speeds=(1.1,)))
+    assert dataset[0, np.arange(4)].feature_lens.tolist() == [9, 9, 9, 18]
 
 
 @pytest.mark.parametrize(("text", "complaint"), [("a\nb\na\n", "'a' stands there twice"), ("\n\n", "no names")])

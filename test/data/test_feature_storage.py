@@ -80,6 +80,21 @@ def test_a_second_run_computes_only_what_changed(corpus):
     assert len(FeatureShards(folder)) == 6
 
 
+@pytest.mark.parametrize("kind", ["fbank", "audio"])
+def test_a_shard_that_was_found_damaged_is_stored_anew(corpus, kind):
+    run, _, folder = corpus
+    run(kind=kind)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    path = sorted(folder.glob("*.tar"))[1]
+    path.write_bytes(path.read_bytes()[:1000] + b"????" + path.read_bytes()[1004:])
+    position = np.load(folder / "clips.npy")["shard"].tolist().index(1)
+    with pytest.raises(UserError, match="run stage 2 again, which stores it anew"):
+        FeatureShards(folder).features(position)
+    assert 0 < run(kind=kind).num_computed <= 2
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert run(kind=kind).num_computed == 0 and len(FeatureShards(folder).features(position)) == 100
+
+
 def test_processes_write_the_same_shards(corpus, tmp_path):
     run, _, folder = corpus
     run()

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import pickle
 import tarfile
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from lhotse import CutSet
 
+from icefall_alp.data.damage import DamagedClip
 from icefall_alp.data.shards import FeatureShards, ShardWriter, finish_shards, start_shards, stored_shard
 from icefall_alp.utils.errors import UserError
 
@@ -63,8 +65,46 @@ def test_a_shard_truncated_later_is_refused_when_read(store, cuts):
     shards = FeatureShards(folder)
     path = folder / "features.000000.tar"
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(UserError, match=r"features\.000000\.tar ends inside cut"):
+    with pytest.raises(UserError, match=r"features\.000000\.tar: cut .*:3000: the file ends inside it"):
         shards.features(3)
+
+
+def flip(path, place, bit=0):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["fbank", "audio"])
+def test_a_flipped_bit_is_noticed_wherever_it_is_in_a_clip(tmp_path, cuts, kind):
+    start_shards(tmp_path, 1)
+    with ShardWriter(tmp_path, 0, kind) as writer:
+        for cut in cuts[:2]:
+            shape = cut.num_frames * 160 if kind == "audio" else (cut.num_frames, 80)
+            writer.add(cut, 0.1 * np.random.default_rng(0).standard_normal(shape))
+        writer.finish("digest", [])
+    finish_shards(tmp_path, [])
+    index = json.loads((tmp_path / "index.000000.json").read_text())
+    (path,) = tmp_path.glob("*.tar")
+    generator, before = np.random.default_rng(1), path.read_bytes()
+    for _ in range(20):
+        flip(path, index["offsets"][1] + generator.integers(index["sizes"][1]), generator.integers(8))
+        with pytest.raises(DamagedClip, match="does not match its checksum"):
+            FeatureShards(tmp_path).features(1)
+        assert len(FeatureShards(tmp_path).features(0)) == 20
+        path.write_bytes(before)
+    assert len((tmp_path / "damaged.jsonl").read_text().splitlines()) == 1
+    assert len(FeatureShards(tmp_path).features(1)) == 130
+
+
+def test_a_flipped_bit_in_a_description_or_the_list_of_clips_is_noticed(store, cuts):
+    folder, _ = store(cuts)
+    flip(folder / "cuts.000001.jsonl.gz", 40)
+    with pytest.raises(DamagedClip, match="cut number 4: its description is damaged"):
+        FeatureShards(folder).entry(4)
+    flip(folder / "clips.npy", -3)
+    with pytest.raises(UserError, match=r"clips\.npy: this or clips\.json is damaged; run stage 2"):
+        FeatureShards(folder)
 
 
 def test_no_folder_is_a_user_error(tmp_path):

@@ -179,6 +179,11 @@ def test_dry_run_of_the_whole_recipe_names_every_script_that_exists():
         assert (RECIPE / script).is_file(), script
 
 
+def test_damage_that_was_found_lets_stage_2_run_again():
+    inputs, _, _ = call("--stage", "2", "--stop-stage", "2", "--dry-run", "true").stdout.rpartition(" -- ")
+    assert "damaged.jsonl" in inputs
+
+
 def test_question_answering_names_every_run_and_task_and_depends_on_what_the_tasks_share():
     commands = call("--stage", "8", "--stop-stage", "8", "--dry-run", "true").stdout
     assert "evaluate_question_answering.py --num-jobs 2 --exp-dir exp/log_mel exp/untrained exp/tagging" in commands

@@ -3,8 +3,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,56 @@ def test_the_largest_that_fits_is_found_without_trying_much_more(limit):
     assert len(tried) < 40 and max(tried) <= max(2, 2 * limit)
 
 
+def stub(tmp_path, body):
+    """A process that asks `fits_apart` about a trial; of its own, since the one of the tests has threads by now."""
+    script = tmp_path / "ask.py"
+    script.write_text(
+        "import os, time\nfrom pathlib import Path\nimport torch\nfrom find_max_duration import fits_apart\n"
+        f"log = Path({str(tmp_path)!r})\nclass Trial:\n    trainer = None\n{body}\n"
+        "print([fits_apart(Trial(), 1.0, 2, 3.0) for _ in range(2)])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}", "OMP_NUM_THREADS": "2"}
+    return subprocess.Popen(
+        [sys.executable, script], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_trials_apart_may_compute_with_several_threads(tmp_path):
+    body = (
+        "    @property\n    def trainer(self):\n        return torch.randn(1 << 20).exp().sum()\n"
+        "    def fits(self, num_clips, seconds):\n        return bool(self.trainer > 0)"
+    )
+    process = stub(tmp_path, body)
+    try:
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert output == "[True, True]\n", errors
+
+
+def test_a_trainer_that_cannot_be_built_is_not_taken_for_one_that_is_too_large(tmp_path):
+    process = stub(tmp_path, "    @property\n    def trainer(self):\n        raise ValueError('no tokenizer')")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and "no tokenizer" in errors and "could not be built" in errors
+
+
+def test_a_killed_search_leaves_no_trial_running(tmp_path):
+    body = (
+        "    def fits(self, num_clips, seconds):\n        (log / 'tmp').write_text(str(os.getpid()))\n"
+        "        (log / 'tmp').rename(log / 'pid')\n        time.sleep(60)"
+    )
+    process, deadline = stub(tmp_path, body), time.monotonic() + 60
+    while not (tmp_path / "pid").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    trial = int((tmp_path / "pid").read_text())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while Path(f"/proc/{trial}/stat").exists() and Path(f"/proc/{trial}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_more_memory_fits_longer_batches(tmp_path):
     bench = Workbench.build(tmp_path)
     (tmp_path / "classes.txt").write_text("rain\nbell\nengine\n")
@@ -35,7 +87,7 @@ def test_more_memory_fits_longer_batches(tmp_path):
         f"audio_encoder:\n  {sizes.replace(chr(10), chr(10) + '  ').rstrip()}\n"
         f"data: {{train_cuts: {bench.folder / 'corpus'}, class_list: {tmp_path / 'classes.txt'}}}\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ALP_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ALP_DEVICE": "cpu", "OMP_NUM_THREADS": "2"}
     command = [sys.executable, str(ROOT / "tools/find_max_duration.py"), str(SCRIPT), "--config", str(config)]
     found = []
     for more in ([], ["--memory-gib", "0.15", "--seconds", "1", "0.1"], ["--memory-gib", "0.4", "--seconds", "1"]):

@@ -20,11 +20,16 @@ def environment(tmp_path):
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     (bin_dir / "python3").write_text(f'#!/bin/bash\nexec "{sys.executable}" "$@"\n')
-    (bin_dir / "scontrol").write_text('#!/bin/bash\necho "node a"\n')
-    # Runs the job at once, on every node in turn, as sbatch --wait and srun would: the worst exit code is the job's.
+    (bin_dir / "scontrol").write_text(
+        '#!/bin/bash\nif [ "$1" = requeue ]; then echo "$2" >"$LOG/requeued"; else echo "node a"; fi\n'
+    )
+    (bin_dir / "nproc").write_text("#!/bin/bash\necho ${CORES:-2}\n")
+    # Runs the job at once, on one node, and again as often as it was queued again; as sbatch --wait and srun would.
     (bin_dir / "sbatch").write_text(
         '#!/bin/bash\nprintf "%s\\n" "$*" >>"$LOG/sbatch"\ncat >"$LOG/job"\n'
-        'SLURM_JOB_ID=7 SLURM_JOB_NODELIST=n SLURM_NNODES=1 SLURM_NODEID=0 bash "$LOG/job"\n'
+        "export SLURM_JOB_ID=7 SLURM_JOB_NODELIST=n SLURM_NNODES=1 SLURM_NODEID=0 CORES=64\n"
+        'while bash "$LOG/job"; status=$?; [ "$(cat "$LOG/requeued" 2>&1)" = 7 ]; do rm "$LOG/requeued"; done\n'
+        "exit $status\n"
     )
     (bin_dir / "srun").write_text('#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\n"$@"\n')
     for path in bin_dir.iterdir():
@@ -44,7 +49,7 @@ def launch(environment, *arguments, **more):
     )
 
 
-def test_slurm_is_asked_again_on_75_and_on_no_other_code(environment, tmp_path):
+def test_a_slurm_job_is_queued_again_on_75_and_on_no_other_code(environment, tmp_path):
     name = script(
         tmp_path,
         "lives = log / 'lives'\n"
@@ -55,10 +60,18 @@ def test_slurm_is_asked_again_on_75_and_on_no_other_code(environment, tmp_path):
     words = ["3", "two words", "$(touch canary)", ";", "-x"]
     result = launch(environment, 1, name, *words, ALP_LAUNCHER="slurm")
     assert result.returncode == 3, result.stderr
-    submissions = (tmp_path / "sbatch").read_text().splitlines()
-    assert len(submissions) == 3 and result.stderr.count("submitting it again") == 2
-    assert all("--wait --nodes=1" in line and "--signal=USR1@180" in line for line in submissions)
+    (submission,) = (tmp_path / "sbatch").read_text().splitlines()
+    assert "--wait --nodes=1" in submission and "--requeue" in submission and "--signal=USR1@180" in submission
+    assert (tmp_path / "lives").read_text() == "xxx"
     assert (tmp_path / "words").read_text() == repr(words) and not (tmp_path / "canary").exists()
+
+
+def test_a_slurm_job_counts_the_cores_of_its_node_not_of_the_machine_that_submits_it(environment, tmp_path):
+    name = script(tmp_path, "(log / 'threads').write_text(os.environ['OMP_NUM_THREADS'])")
+    environment.pop("OMP_NUM_THREADS", None)
+    result = launch(environment, 1, name, ALP_LAUNCHER="slurm", CORES="4")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "threads").read_text() == "64"
 
 
 def test_several_nodes_must_be_full(environment, tmp_path):

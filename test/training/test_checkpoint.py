@@ -52,6 +52,21 @@ def save(exp_dir, *steps, keep=10):
         save_checkpoint(exp_dir, make_checkpoint(step), keep, previous)
 
 
+def test_copies_take_the_memory_of_those_before_and_none_of_the_model():
+    space = {}
+    content = make_checkpoint(4)
+    first = content.copied(space)
+    addresses = {name: value.data_ptr() for name, value in first.model.items()}
+    for value in content.model.values():
+        value.add_(1)
+    assert not any(torch.equal(value, content.model[name]) for name, value in first.model.items())
+    second = content.copied(space)
+    assert {name: value.data_ptr() for name, value in second.model.items()} == addresses
+    for group in ("model", "average"):
+        for name, value in getattr(content, group).items():
+            assert torch.equal(getattr(second, group)[name], value)
+
+
 def test_what_is_read_is_what_was_written(tmp_path):
     written = make_checkpoint(4)
     save_checkpoint(tmp_path, written, keep=1, previous=0)

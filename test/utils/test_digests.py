@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Against the published SHA-256 of "abc" (FIPS 180-4)."""
 
-from icefall_alp.utils.digests import folder_digest, sha256_file, sha256_file_once, sha256_text
+from icefall_alp.utils.digests import folder_digest, sha256_file, sha256_file_once, sha256_text, word_sum
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -37,3 +37,12 @@ def test_a_folder_is_its_names_and_contents(tmp_path):
     renamed = folder_digest(tmp_path)
     (tmp_path / "two").write_bytes(b"abd!")
     assert len({before, renamed, folder_digest(tmp_path)}) == 3
+
+
+def test_every_flipped_bit_changes_the_word_sum():
+    data = bytes(range(200, 221))
+    assert word_sum(data) == sum(int.from_bytes(data[i : i + 8], "little") for i in (0, 8, 16)) % 2**64
+    for bit in range(8 * len(data)):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert word_sum(bytes(flipped)) != word_sum(data)

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 from lhotse import MonoCut, SupervisionSegment
 
-from icefall_alp.data.shards import AUDIO, CLIP, ShardWriter, finish_shards, start_shards
+from icefall_alp.data.shards import AUDIO, CLIP, FBANK, ShardWriter, finish_shards, start_shards
+from icefall_alp.utils.digests import word_sum
 
 PAPER_CLIPS = 9_300_000
 
@@ -37,14 +40,29 @@ def write_noise(folder: Path, durations: np.ndarray, kind: str, shard_size: int 
     finish_shards(folder, [])
 
 
-def write_index(folder: Path, durations: np.ndarray) -> None:
-    """Only what says where clips lie, without the shards: what a run must read before its first batch."""
-    num_clips, folder = len(durations), Path(folder)
-    clips = np.zeros(num_clips, dtype=CLIP)
+def write_index(folder: Path, durations: np.ndarray, shard_size: int = 1000) -> None:
+    """Shards of silence that take no room: all that a run reads before its first batch, and that batch, are there.
+
+    The data are holes in files of the right size, and all clips of a shard share the description of one.
+    """
+    folder, num_shards = Path(folder), -(-len(durations) // shard_size)
+    clips = np.zeros(len(durations), dtype=CLIP)  # the sum of nothing but zeros is zero
     clips["num_frames"] = np.rint(durations * 100)
-    clips["shard"] = np.arange(num_clips) // 1000
+    clips["shard"] = np.arange(len(durations)) // shard_size
+    clips["size"] = clips["num_frames"].astype(np.int64) * 320
+    starts = np.cumsum(clips["size"]) - clips["size"]
+    clips["offset"] = starts - starts[clips["shard"] * shard_size]
+    sizes = np.add.reduceat(clips["size"], np.arange(0, len(durations), shard_size)).tolist()
+    description = gzip.compress(json.dumps(_cut(0, 10.0).to_dict()).encode(), mtime=0)
+    clips["cut_size"] = len(description)
+    for number, size in enumerate(sizes):
+        (folder / f"cuts.{number:06d}.jsonl.gz").write_bytes(description)
+        (folder / f"features.{number:06d}.tar").touch()
+        os.truncate(folder / f"features.{number:06d}.tar", size)
     np.save(folder / "clips.npy", clips, allow_pickle=False)
-    about = {"kind": "fbank", "num_features": 80, "sources": ["toy"], "tar_bytes": [], "cuts_bytes": [], "digests": []}
+    about = {"kind": FBANK, "num_features": 80, "sources": ["toy"], "digests": ["benchmark"] * num_shards}
+    about |= {"tar_bytes": sizes, "cuts_bytes": [len(description)] * num_shards}
+    about["checksum"] = word_sum(clips.view(np.uint8))
     (folder / "clips.json").write_text(json.dumps(about), encoding="utf-8")
     (folder / "skipped.jsonl").touch()
 

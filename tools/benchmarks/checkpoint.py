@@ -34,12 +34,13 @@ def run(options: argparse.Namespace) -> None:
     optimizer.step()
     average = RunningAverage(encoder, 1)
     ours, theirs, whole = [], [], []
+    space: dict[str, torch.Tensor] = {}
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(-1, options.rounds):
             content = Checkpoint(
                 turn + 2, encoder.state_dict(), average.state_dict(), optimizer.state_dict(), {}, {"training": {}}
             )
-            stalled, total = _ours(content, Path(folder))
+            stalled, total = _ours(content, Path(folder), space)
             blocked = _blocking(content, Path(folder) / "blocking.pt")
             if turn >= 0:  # the turn before the first warms up
                 ours.append(stalled)
@@ -51,10 +52,10 @@ def run(options: argparse.Namespace) -> None:
     print(f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} rounds)")
 
 
-def _ours(content: Checkpoint, folder: Path) -> tuple[float, float]:
+def _ours(content: Checkpoint, folder: Path, space: dict[str, torch.Tensor]) -> tuple[float, float]:
     writer = Background()
     start = time.perf_counter()
-    copied = content.copied()
+    copied = content.copied(space)
     writer.start(lambda: save_checkpoint(folder, copied, 1, content.step - 1))
     stalled = time.perf_counter() - start
     writer.wait()

@@ -59,7 +59,7 @@ stage_2() { # Compute fbank of every set that a configuration names
     fi
     found+=("${cuts[0]}")
   done
-  once fbank data/fbank "${found[@]}" -- \
+  once fbank data/fbank "${found[@]}" data/fbank/*/damaged.jsonl -- \
     local/compute_fbank.py --cuts "${found[@]}" --output-dir data/fbank --num-jobs "$num_jobs" --features "$features"
 }
 

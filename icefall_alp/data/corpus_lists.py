@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icefall_alp.data.times import seconds
 from icefall_alp.utils.errors import UserError
 
 MAX_CAUSE_CHARACTERS = 300  # of a note: a cause may quote an id of a megabyte
@@ -271,13 +272,9 @@ def text_field(row: dict[str, Any], name: str) -> str:
 
 def duration_field(row: dict[str, Any], name: str = "duration") -> float | None:
     """Seconds that a JSON row gives; None without the field. Raises ValueError when they are no duration."""
-    value = row.get(name)
-    if value is None:
+    if row.get(name) is None:
         return None
-    try:
-        seconds = -1.0 if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = -1.0
-    if not 0.0 < seconds < float("inf"):
-        raise ValueError(f"{name} is {repr(value)[:40]} instead of seconds")
-    return seconds
+    duration = seconds(row[name], name)
+    if not duration:
+        raise ValueError(f"{name} is 0")
+    return duration

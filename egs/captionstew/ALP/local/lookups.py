@@ -47,6 +47,7 @@ def clotho_keys(splits: dict[Path, str], skipped: SkipList) -> dict[str, str]:
                 key = audio_keys.clotho(split, row["file_name"])
                 if row["sound_id"].strip().lower() not in ("", "not found"):
                     with skipped.bad_row(where):
+                        key = audio_keys.freesound(row["sound_id"])  # known whatever the samples are, and it may leak
                         key = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
                 keys.setdefault(row["file_name"], key)
     return keys

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lookups import segment_rows
 
-from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.audio_keys import check_youtube_times, youtube, youtube_id
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
@@ -45,6 +45,7 @@ def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
             with skipped.bad_row(where):
                 key = youtube(row["ytid"], row["start_seconds"])
                 with skipped.bad_row(where, key=key, split=split):
+                    check_youtube_times(row["start_seconds"], row["end_seconds"])
                     mids = row["positive_labels"].split(",")
                     if unknown := [mid for mid in mids if mid not in names]:
                         raise ValueError(f"label {unknown[0]!r} is not in class_labels_indices.csv")

@@ -20,10 +20,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import youtube, youtube_clip, youtube_id
+from icefall_alp.data.audio_keys import YOUTUBE_CLIP_MS, youtube, youtube_clip, youtube_id
 from icefall_alp.data.captions import EventAudio, SoundEvent
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
+from icefall_alp.data.times import stretch
 from icefall_alp.utils.errors import clean_exit
 
 SPLIT_OF_LIST = {"train": "train", "eval": "test"}
@@ -38,10 +39,13 @@ def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
 
 
 def read_event(row: dict[str, str], names: dict[str, str]) -> SoundEvent:
-    """The event of a row. Raises ValueError for an unknown label or times that bound nothing."""
+    """The event of a row. Raises ValueError for an unknown label or times that bound nothing of the clip."""
     if row["label"] not in names:
         raise ValueError(f"label {row['label']!r} is not in mid_to_display_name.tsv")
-    return SoundEvent(names[row["label"]], float(row["start_time_seconds"]), float(row["end_time_seconds"]))
+    onset, offset = stretch(row["start_time_seconds"], row["end_time_seconds"])
+    if onset * 1000 >= YOUTUBE_CLIP_MS:
+        raise ValueError(f"an event from {onset:g} s lies outside the clip's ten seconds")
+    return SoundEvent(names[row["label"]], onset, offset)
 
 
 def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:

@@ -5,7 +5,7 @@
 Source:   https://huggingface.co/datasets/ajd12342/paraspeechcaps (lists; each audio corpus has its own source)
 Licence:  lists CC BY-NC-SA 4.0; VoxCeleb CC BY 4.0, Expresso, EARS and Emilia CC BY-NC 4.0.
 Layout:   <corpus-dir>/[data/]{train_base,train_scaled,dev,holdout}*.parquet (needs pyarrow), .jsonl or .jsonl.gz with
-              source,relative_audio_path,text_description (list of captions) and further columns
+              source,relative_audio_path,text_description (list of captions),duration and further columns
           audio at <corpus-dir>/<source>/<relative_audio_path>, source one of voxceleb, expresso, ears, emilia, or at
           <corpus-dir>/<relative_audio_path> for a source without a folder. A list that is absent is noted.
 Expected: train_base 116,516 + train_scaled 924,651 (train), dev 11,967 (valid), holdout 14,756 (test).
@@ -22,13 +22,13 @@ from typing import Any
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
-from icefall_alp.data.corpus_lists import SkipList, jsonl_rows, text_field
+from icefall_alp.data.corpus_lists import SkipList, duration_field, jsonl_rows, text_field
 from icefall_alp.data.manifests import preparation_parser, write_manifests
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError, clean_exit
 
 SPLIT_OF_LIST = {"train_base": "train", "train_scaled": "train", "dev": "valid", "holdout": "test"}
-COLUMNS = ["source", "relative_audio_path", "text_description"]
+COLUMNS = ["source", "relative_audio_path", "text_description", "duration"]
 KEY_OF_SOURCE: dict[str, Callable[[str], str]] = {
     "voxceleb": audio_keys.voxceleb,
     "expresso": audio_keys.expresso,
@@ -86,6 +86,7 @@ def paraspeechcaps(root: Path, skipped: SkipList, base: set[str]) -> Iterator[Ca
                 if name == "train_base":
                     base.add(key)
                 with skipped.bad_row(where, key=key, split=split):
+                    duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
                     for text in captions_of_row(row):
                         with skipped.bad_row(where, key=key, split=split):
                             yield CaptionedAudio(key, folders[source] + relative, split, (clean_caption(text),))

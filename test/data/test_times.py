@@ -4,7 +4,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icefall_alp.data.times import MAX_SECONDS, seconds, stretch
@@ -13,6 +13,7 @@ JSON = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()
 HUGE = st.integers(300, 4000).map(lambda digits: 10**digits)
 
 
+@settings(deadline=None)
 @given(st.one_of(JSON, HUGE, HUGE.map(str)))
 def test_any_value_is_seconds_or_a_value_error(value):
     try:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from icefall_alp.data.manifests import listed_keys
-from test.recipes.preparation import Workplace
+from test.recipes.preparation import CORPORA, Workplace, captions, labels, run
 
 AUDIOCAPS = "audiocap_id,youtube_id,start_time,caption\n"
 MUSICCAPS = (
@@ -53,8 +53,8 @@ def test_musiccaps_clips_have_an_end_after_their_start_and_within_ten_seconds(pl
 
 def test_audioset_segments_have_an_end_after_their_start_and_within_ten_seconds(place):
     place.text("audioset/class_labels_indices.csv", "index,mid,display_name\n0,/m/1,Speech\n")
-    rows = [f'{name}, 30.000, {end}, "/m/1"\n' for name, end in
-            (("goodClip000", 37), ("reversed000", 20), ("noNumber000", "nan"), ("endless0000", "inf"), ("tooLong0000", 41))]  # fmt: skip
+    ends = {"goodClip000": 37, "reversed000": 20, "noNumber000": "nan", "endless0000": "inf", "tooLong0000": 41}
+    rows = [f'{name}, 30.000, {end}, "/m/1"\n' for name, end in ends.items()]
     place.text("audioset/balanced_train_segments.csv", "".join(rows))
     place.text("audioset/eval_segments.csv", rows[1])
     place.audio("audioset/goodClip000.wav")
@@ -109,3 +109,150 @@ def test_audioset_strong_events_outside_their_clip_are_bad_rows(place):
     assert [event["onset"] for event in cut["supervisions"][0]["custom"]["events"]] == [9.5]
     bad = [(f"audioset_train_strong.tsv:{line}", "bad_row") for line in (3, 4, 5, 6)]
     assert lines(place, "audioset_strong") == bad
+
+
+# ---- lists ----------------------------------------------------------------------------------------------------------
+
+
+def prepare(place, corpus):
+    """The run, which may fail."""
+    options = ("--corpus-dir", place.corpora / corpus, "--manifests-dir", place.manifests, "--corpora", CORPORA)
+    result = run(f"prepare_{corpus}.py", *options)
+    assert len(result.stderr.splitlines()) == result.returncode
+    return result
+
+
+def wavcaps_list(place, part, short, *rows):
+    content = json.dumps({"num_captions_per_audio": 1, "data": rows}, ensure_ascii=False)
+    place.text(f"wavcaps/json_files/{part}/{short}_final.json", content.encode("latin-1"))
+
+
+def test_a_byte_that_is_not_utf_8_in_one_wavcaps_caption_costs_that_row(place):
+    rows = [{"id": f"{n}", "caption": text} for n, text in enumerate(("Rain.", "A caf\u00e9.", "Hail."))]
+    wavcaps_list(place, "SoundBible", "sb", *rows)
+    wavcaps_list(place, "FreeSound", "fsd", {"id": "7", "caption": "Snow."})
+    place.audio("wavcaps/SoundBible/0.wav", "wavcaps/SoundBible/2.wav", "wavcaps/FreeSound/7.wav")
+    place.prepare("wavcaps")
+    assert sorted(place.cuts("wavcaps_train")) == ["fs:7", "sb:0", "sb:2"]
+    assert lines(place, "wavcaps") == [("sb_final.json: data[1]", "bad_row")]
+
+
+def test_a_wavcaps_part_that_is_no_list_costs_that_part(place):
+    place.text("wavcaps/json_files/FreeSound/fsd_final.json", '{"data": [{"id"')
+    wavcaps_list(place, "SoundBible", "sb", {"id": "1", "caption": "Rain."})
+    place.audio("wavcaps/SoundBible/1.wav")
+    place.prepare("wavcaps")
+    assert list(place.cuts("wavcaps_train")) == ["sb:1"]
+    assert lines(place, "wavcaps") == [("fsd_final.json", "bad_list")]
+
+
+def test_fusionaudio_keeps_the_rows_before_the_end_of_a_truncated_list(place):
+    rows = [{"audio_id": f"clip000000{n}_0_10", "output": f"Rain {n}."} for n in range(3)]
+    place.text("fusionaudio/captions.json", json.dumps(rows)[:-20])
+    place.audio(*(f"fusionaudio/clip000000{n}.wav" for n in range(3)))
+    place.prepare("fusionaudio")
+    assert list(place.cuts("fusionaudio_train")) == ["yt:clip0000000:0", "yt:clip0000001:0"]
+    assert lines(place, "fusionaudio") == [("captions.json: [2]", "bad_row")]
+
+
+def nsynth(place, **texts):
+    for split in ("train", "valid", "test"):
+        row = json.dumps({f"bass_{split}": {"instrument_family_str": "bass"}})
+        place.text(f"nsynth/nsynth-{split}/examples.json", texts.get(split, row))
+        place.audio(*(f"nsynth/nsynth-{split}/audio/{name}_{split}.wav" for name in ("bass", "reed")))
+
+
+def test_a_truncated_nsynth_list_of_evaluated_notes_costs_no_other_split(place):
+    row = '{"instrument_family_str": "bass"}'
+    nsynth(place, valid=f'{{"bass_valid": {row}, "reed_valid": {row[:-9]}')
+    result = prepare(place, "nsynth")
+    assert result.returncode == 1 and "nsynth-valid/examples.json: [1]: the list ends too early" in result.stderr
+    for split in ("train", "valid", "test"):
+        assert list(place.cuts(f"nsynth_{split}")) == [f"nsynth:bass_{split}"]
+    assert lines(place, "nsynth") == [("nsynth-valid/examples.json: [1]", "bad_row")]
+
+
+def test_a_truncated_nsynth_list_of_training_notes_is_one_line(place):
+    nsynth(place, train='{"bass_train": {"instrument_family_str": "bass"}, "reed_train": {"instr')
+    place.prepare("nsynth")
+    assert list(place.cuts("nsynth_train")) == ["nsynth:bass_train"] and len(place.cuts("nsynth_test")) == 1
+
+
+def test_an_nsynth_note_that_is_there_twice_is_a_duplicate_or_a_contradiction(place):
+    families = [("bass_train", "bass"), ("reed_train", "reed"), ("bass_train", "bass"), ("reed_train", "organ")]
+    members = (f'"{note}": {{"instrument_family_str": "{family}"}}' for note, family in families)
+    nsynth(place, train=f"{{{', '.join(members)}}}")
+    place.prepare("nsynth")
+    train = place.cuts("nsynth_train")
+    assert {key: labels(cut) for key, cut in train.items()} == {
+        "nsynth:bass_train": ["bass"],
+        "nsynth:reed_train": ["reed"],
+    }
+    assert lines(place, "nsynth") == [
+        ("nsynth-train/examples.json: bass_train", "duplicate"),
+        ("nsynth-train/examples.json: reed_train", "contradiction"),
+    ]
+
+
+def audiocaps(place, **lists):
+    for name in ("train", "val", "test"):
+        place.text(f"audiocaps/{name}.csv", lists.get(name, f"{AUDIOCAPS}1{name},{name:_<11},0,A {name} dog.\n"))
+    place.audio(*(f"audiocaps/{name:_<11}.wav" for name in ("train", "val", "test", "other")))
+
+
+def test_a_training_list_with_another_delimiter_costs_no_other_list(place):
+    audiocaps(place, train=AUDIOCAPS.replace(",", ";") + "1;train______;0;A dog.\n")
+    place.prepare("audiocaps")
+    assert lines(place, "audiocaps") == [("train.csv", "bad_list")]
+    assert len(place.cuts("audiocaps_valid")) == len(place.cuts("audiocaps_test")) == 1
+    assert json.loads((place.manifests / "audiocaps_report.json").read_text())["bad_list"] == 1
+
+
+@pytest.mark.parametrize(("name", "split"), [("val", "valid"), ("test", "test")])
+def test_an_evaluated_list_with_another_delimiter_costs_no_other_list_and_is_an_error(place, name, split):
+    audiocaps(place, **{name: AUDIOCAPS.replace(",", ";") + "1;train______;0;A dog.\n"})
+    result = prepare(place, "audiocaps")
+    assert result.returncode == 1 and f"{name}.csv:1: no column audiocap_id" in result.stderr
+    assert "evaluated clips, which the sources would keep" in result.stderr
+    assert lines(place, "audiocaps") == [(f"{name}.csv", "bad_list")]
+    assert {s: len(place.cuts(f"audiocaps_{s}")) for s in ("train", "valid", "test")} == {
+        **dict.fromkeys(("train", "valid", "test"), 1),
+        split: 0,
+    }
+
+
+def test_audiosets_evaluation_list_with_another_delimiter_is_an_error(place):
+    place.text("audioset/class_labels_indices.csv", "index,mid,display_name\n0,/m/1,Speech\n")
+    place.text("audioset/balanced_train_segments.csv", 'goodClip000, 30.000, 40.000, "/m/1"\n')
+    place.text("audioset/eval_segments.csv", 'evalClip000;30.000;40.000;"/m/1"\n')
+    place.audio("audioset/goodClip000.wav")
+    result = prepare(place, "audioset")
+    assert result.returncode == 1 and "eval_segments.csv: none of the rows has the 4 columns" in result.stderr
+    assert list(place.cuts("audioset_train")) == ["yt:goodClip000:30000"]
+
+
+def clotho(place, captions_text, metadata=METADATA, encoding="utf-8"):
+    for folder in ("development", "validation", "evaluation"):
+        place.text(f"clotho/clotho_metadata_{folder}.csv", METADATA)
+        place.text(f"clotho/clotho_captions_{folder}.csv", CLOTHO)
+    place.text("clotho/clotho_metadata_development.csv", metadata, encoding)
+    place.text("clotho/clotho_captions_development.csv", CLOTHO + captions_text, encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1"])
+def test_clotho_is_read_in_latin_1_and_where_it_was_saved_again_in_utf_8(place, encoding):
+    metadata = f"{METADATA}Caf\u00e9.wav,\u00e9,101,link,,me,cc0\n"
+    clotho(place, "Caf\u00e9.wav,Caf\u00e9 noise,b,c,d,e\n", metadata, encoding)
+    place.audio("clotho/development/Caf\u00e9.wav")
+    place.prepare("clotho")
+    (cut,) = place.cuts("clotho_train").values()
+    assert cut["id"] == "fs:101" and captions(cut)[0] == "Caf\u00e9 noise" and not lines(place, "clotho")
+
+
+def test_clotho_clips_whose_freesound_ids_cannot_be_read_are_left_out(place):
+    clotho(place, "a.wav,a,b,c,d,e\n", METADATA.replace(",", ";"))
+    place.text("clotho/clotho_captions_validation.csv", f"{CLOTHO}b.wav,a,b,c,d,e\n")
+    place.audio("clotho/development/a.wav", "clotho/validation/b.wav")
+    place.prepare("clotho")
+    assert not place.cuts("clotho_train") and list(place.cuts("clotho_valid")) == ["clotho:valid/b.wav"]
+    assert lines(place, "clotho") == [("development", "bad_list")]

@@ -218,7 +218,7 @@ def test_fusionaudio_takes_captions_and_counts_the_rows_of_other_tasks(fusionaud
         "yt:--unlisted_:as": ["A hum."],
     }
     assert reasons(fusionaudio.skipped("fusionaudio")) == [
-        ("bad_row", "about.json"),
+        ("bad_list", "about.json"),
         *(("bad_row", f"captions.jsonl:{line}") for line in (7, 8, 9)),
         ("bad_row", "more.json: [1]"),
         ("missing", "yt:notOnDisk00:0"),

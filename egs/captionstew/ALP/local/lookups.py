@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from icefall_alp.data import audio_keys
-from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists, utf8_or_latin1
 
 SEGMENT_COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
 SEGMENT_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv", "eval_segments.csv")
@@ -31,18 +31,19 @@ def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, st
     if audioset_dir is None:
         return starts
     for path in existing_lists((audioset_dir / name for name in SEGMENT_LISTS), skipped):
-        for where, row in segment_rows(path, skipped):
-            with skipped.bad_row(where):
-                audio_keys.youtube(row["ytid"], row["start_seconds"])
-                starts[row["ytid"]] = row["start_seconds"]
+        with skipped.reading(path.name, "train"):  # a clip whose start is not known is kept out if its video is
+            for where, row in segment_rows(path, skipped):
+                with skipped.bad_row(where):
+                    audio_keys.youtube(row["ytid"], row["start_seconds"])
+                    starts[row["ytid"]] = row["start_seconds"]
     return starts
 
 
 def clotho_keys(splits: dict[Path, str], skipped: SkipList) -> dict[str, str]:
-    """Clotho's keys by file name, from the metadata of some splits (ISO-8859-1); of two rows the first counts."""
+    """Clotho's keys by file name, from the metadata of some splits; of two rows the first counts."""
     keys: dict[str, str] = {}
     for path, split in splits.items():
-        for where, row in csv_rows(path, CLOTHO_COLUMNS, skipped, encoding="iso-8859-1"):
+        for where, row in csv_rows(path, CLOTHO_COLUMNS, skipped, encoding=utf8_or_latin1(path)):
             with skipped.bad_row(where):
                 key = audio_keys.clotho(split, row["file_name"])
                 if row["sound_id"].strip().lower() not in ("", "not found"):

@@ -54,12 +54,14 @@ def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
     audio = index_audio(find_audio(root), youtube_id)
     for part, split in SPLIT_OF_LIST.items():
         events: dict[str, list[SoundEvent]] = defaultdict(list)
-        for where, row in csv_rows(root / f"audioset_{part}_strong.tsv", COLUMNS, skipped, delimiter="\t"):
-            with skipped.bad_row(where):
-                key = youtube(*youtube_clip(row["segment_id"], "<id>_<ms>"))
-                with skipped.bad_row(where, key=key, split=split):
-                    event = read_event(row, names)  # before events[key], which makes a clip of the key
-                    events[key].append(event)
+        path = root / f"audioset_{part}_strong.tsv"
+        with skipped.reading(path.name, split):
+            for where, row in csv_rows(path, COLUMNS, skipped, delimiter="\t"):
+                with skipped.bad_row(where):
+                    key = youtube(*youtube_clip(row["segment_id"], "<id>_<ms>"))
+                    with skipped.bad_row(where, key=key, split=split):
+                        event = read_event(row, names)  # before events[key], which makes a clip of the key
+                        events[key].append(event)
         for key, found in events.items():
             ordered = sorted(found, key=lambda event: (event.onset, event.offset, event.label))
             yield EventAudio(key, audio.get(key.split(":")[1]), split, tuple(ordered))
@@ -69,8 +71,8 @@ def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("audioset_strong", audioset_strong(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("audioset_strong", audioset_strong(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "audioset_strong", read_classes(args.corpus_dir, skipped).values())
 
 

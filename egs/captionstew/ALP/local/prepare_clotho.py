@@ -21,7 +21,7 @@ from lookups import clotho_keys
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
-from icefall_alp.data.corpus_lists import SkipList, csv_rows
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, utf8_or_latin1
 from icefall_alp.data.manifests import preparation_parser, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -32,22 +32,25 @@ SPLIT_OF_FOLDER = {"development": "train", "validation": "valid", "evaluation": 
 def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield each clip once for each of its captions."""
     for folder, split in SPLIT_OF_FOLDER.items():
-        keys = clotho_keys({root / f"clotho_metadata_{folder}.csv": split}, skipped)
-        for where, row in csv_rows(root / f"clotho_captions_{folder}.csv", ("file_name", *CAPTIONS), skipped):
-            name = row["file_name"]
-            with skipped.bad_row(where):
-                key = keys.get(name) or audio_keys.clotho(split, name)
-                for column in CAPTIONS:
-                    with skipped.bad_row(f"{where} {column}", key=key, split=split):
-                        yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
+        # one list without the other is of no use: without its Freesound id no clip can be told to be evaluated
+        with skipped.reading(folder, split):
+            keys = clotho_keys({root / f"clotho_metadata_{folder}.csv": split}, skipped)
+            path = root / f"clotho_captions_{folder}.csv"
+            for where, row in csv_rows(path, ("file_name", *CAPTIONS), skipped, encoding=utf8_or_latin1(path)):
+                name = row["file_name"]
+                with skipped.bad_row(where):
+                    key = keys.get(name) or audio_keys.clotho(split, name)
+                    for column in CAPTIONS:
+                        with skipped.bad_row(f"{where} {column}", key=key, split=split):
+                            yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("clotho", clotho(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("clotho", clotho(args.corpus_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,20 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     except re.error as error:
         raise UserError(f"--id-pattern {text}: no regular expression: {error}") from error
     if "id" not in pattern.groupindex:
-        raise UserError(f"--id-pattern {text}: needs a group (?P<id>...) for the video, may have (?P<start>...), (?P<end>...)")
+        raise UserError(
+            f"--id-pattern {text}: needs a group (?P<id>...) for the video, may have (?P<start>...), (?P<end>...)"
+        )
     return pattern
+
+
+def clip_of(name: str, pattern: re.Pattern[str]) -> tuple[str, str | None]:
+    """Video of an id, and start in seconds where it has one. Raises ValueError when it is none."""
+    if not (match := pattern.fullmatch(name)):
+        raise ValueError(f"{name!r} does not fit the id pattern")
+    named = match.groupdict()
+    if named.get("start") and named.get("end"):
+        check_youtube_times(named["start"], named["end"])
+    return match["id"], named.get("start")
 
 
 def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[CaptionedAudio]:
@@ -56,22 +68,16 @@ def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[Caption
     audio = index_audio(find_audio(args.corpus_dir), youtube_id)
     for path in lists:
         other_tasks: Counter[str] = Counter()
-        is_list = path.suffix == ".json"
-        for where, row in json_rows(path, skipped, required=False) if is_list else jsonl_rows(path, skipped):
-            task = str(row.get("task", "caption"))
-            if "caption" not in task.casefold():
-                other_tasks[task] += 1
-                continue
-            with skipped.bad_row(where):
-                name = text_field(row, args.id_column)
-                if not (match := pattern.fullmatch(name)):
-                    raise ValueError(f"{args.id_column} {name!r} does not fit the id pattern")
-                video = match["id"]
-                named = match.groupdict()
-                if named.get("start") and named.get("end"):
-                    check_youtube_times(named["start"], named["end"])
-                key = youtube(video, named.get("start") or starts.get(video))
-                yield CaptionedAudio(key, audio.get(video), "train", (clean_caption(text_field(row, "output")),))
+        with skipped.reading(path.name, "train"):
+            for where, row in (json_rows if path.suffix == ".json" else jsonl_rows)(path, skipped):
+                task = str(row.get("task", "caption"))
+                if "caption" not in task.casefold():
+                    other_tasks[task] += 1
+                    continue
+                with skipped.bad_row(where):
+                    video, start = clip_of(text_field(row, args.id_column), pattern)
+                    key, caption = youtube(video, start or starts.get(video)), clean_caption(text_field(row, "output"))
+                    yield CaptionedAudio(key, audio.get(video), "train", (caption,))
         for task, count in sorted(other_tasks.items()):
             skipped.add("other_task", f"{count:,} rows of the task {task!r}", where=path.name)
 
@@ -84,8 +90,8 @@ def main() -> None:
     parser.add_argument("--id-column", default="audio_id", help="name of the id in a row")
     parser.add_argument("--id-pattern", default=ID_PATTERN, help="of the whole id; groups `id`, `start`, `end`")
     args = parser.parse_args()
-    skipped = SkipList()
-    write_manifests("fusionaudio", fusionaudio(args, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("fusionaudio", fusionaudio(args, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -77,27 +77,29 @@ def paraspeechcaps(root: Path, skipped: SkipList, base: set[str]) -> Iterator[Ca
     for name in (name for name, paths in lists.items() if not paths):
         skipped.add("no_list", "no such file", where=name)
     for name, path in ((name, path) for name, paths in lists.items() for path in paths):
-        for where, row in parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path, skipped):
-            with skipped.bad_row(where):
-                source, relative = text_field(row, "source"), text_field(row, "relative_audio_path")
-                if source not in KEY_OF_SOURCE:
-                    raise ValueError(f"source {source!r} is none of {', '.join(KEY_OF_SOURCE)}")
-                key, split = KEY_OF_SOURCE[source](relative), SPLIT_OF_LIST[name]
-                if name == "train_base":
-                    base.add(key)
-                with skipped.bad_row(where, key=key, split=split):
-                    duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
-                    for text in captions_of_row(row):
-                        with skipped.bad_row(where, key=key, split=split):
-                            yield CaptionedAudio(key, folders[source] + relative, split, (clean_caption(text),))
+        with skipped.reading(path.name, split := SPLIT_OF_LIST[name]):
+            for where, row in parquet_rows(path) if path.suffix == ".parquet" else jsonl_rows(path, skipped):
+                with skipped.bad_row(where):
+                    source, relative = text_field(row, "source"), text_field(row, "relative_audio_path")
+                    if source not in KEY_OF_SOURCE:
+                        raise ValueError(f"source {source!r} is none of {', '.join(KEY_OF_SOURCE)}")
+                    key = KEY_OF_SOURCE[source](relative)
+                    if name == "train_base":
+                        base.add(key)
+                    with skipped.bad_row(where, key=key, split=split):
+                        duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
+                        for text in captions_of_row(row):
+                            with skipped.bad_row(where, key=key, split=split):
+                                yield CaptionedAudio(key, folders[source] + relative, split, (clean_caption(text),))
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped, base = SkipList(), set()
-    write_manifests("paraspeechcaps", paraspeechcaps(args.corpus_dir, skipped, base), skipped, args)
+    base: set[str] = set()
+    with SkipList() as skipped:
+        write_manifests("paraspeechcaps", paraspeechcaps(args.corpus_dir, skipped, base), skipped, args)
     atomic_write_text(args.manifests_dir / "paraspeechcaps_base.txt", "".join(f"{key}\n" for key in sorted(base)))
 
 

@@ -58,6 +58,13 @@ class SkipList:
         self._file.seek(0, os.SEEK_END)
         self._file.write(json.dumps({"reason": reason, "cause": cause, **details}, ensure_ascii=False) + "\n")
 
+    def repeated(self, is_same: bool, **details: str) -> None:
+        """Note a row about something that an earlier row was about, which counts."""
+        if is_same:
+            self.add("duplicate", "the row was there before", **details)
+        else:
+            self.add("contradiction", "listed before with other content; the first row counts", **details)
+
     def lines(self) -> Iterator[str]:
         """Every entry as a line of JSON, in the order in which they came."""
         self._file.seek(0)

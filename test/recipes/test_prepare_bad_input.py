@@ -256,3 +256,107 @@ def test_clotho_clips_whose_freesound_ids_cannot_be_read_are_left_out(place):
     place.prepare("clotho")
     assert not place.cuts("clotho_train") and list(place.cuts("clotho_valid")) == ["clotho:valid/b.wav"]
     assert lines(place, "clotho") == [("development", "bad_list")]
+
+
+# ---- rows that repeat or contradict each other ----------------------------------------------------------------------
+
+
+def test_an_audiocaps_row_counts_once_and_equal_captions_of_two_rows_both(place):
+    rows = "".join(f"{number},test_______,0,{text}\n" for number, text in (
+        (11, "A dog."), (12, "A dog."), (13, "A cat."), (12, "A dog."), (13, "A bird."), (11, "A dog."),
+    ))  # fmt: skip
+    audiocaps(place, test=AUDIOCAPS + rows)
+    place.prepare("audiocaps")
+    (cut,) = place.cuts("audiocaps_test").values()
+    assert captions(cut) == ["A dog.", "A dog.", "A cat."]
+    assert lines(place, "audiocaps") == [("test.csv:5", "duplicate"), ("test.csv:6", "contradiction"),
+                                         ("test.csv:7", "duplicate")]  # fmt: skip
+    report = json.loads((place.manifests / "audiocaps_report.json").read_text())
+    assert (report["duplicate"], report["contradiction"]) == (2, 1)
+
+
+def test_two_clips_of_one_video_that_have_one_file_are_a_contradiction_and_stay(place):
+    audiocaps(place, train=f"{AUDIOCAPS}1,other______,30,A dog.\n2,other______,40,A cat.\n")
+    place.prepare("audiocaps")
+    assert list(place.cuts("audiocaps_train")) == ["yt:other______:30000", "yt:other______:40000"]
+    assert lines(place, "audiocaps") == [("train.csv:3", "contradiction")]
+
+
+def test_musiccaps_has_one_caption_for_a_clip(place):
+    rows = [f'goodClip000,30,40,"/m/1","[]",{text},4,False,False\n' for text in ("A waltz.", "A waltz.", "A jig.")]
+    place.text("musiccaps/musiccaps-public.csv", MUSICCAPS + "".join(rows))
+    place.audio("musiccaps/goodClip000.wav")
+    place.prepare("musiccaps")
+    (cut,) = place.cuts("musiccaps_train").values()
+    assert captions(cut) == ["A waltz."]
+    assert lines(place, "musiccaps") == [
+        ("musiccaps-public.csv:3", "duplicate"),
+        ("musiccaps-public.csv:4", "contradiction"),
+    ]
+
+
+def test_audiosetcaps_has_one_caption_for_a_clip_in_each_list(place):
+    as_rows, vgg_rows = ("Yclip0000000,Rain.\nYclip0000000,Hail.\n", "clip0000000_000030,Snow.\n" * 2)
+    place.text("audioset/balanced_train_segments.csv", 'clip0000000, 30.000, 40.000, "/m/1"\n')
+    place.text("audiosetcaps/AudioSetCaps_caption.csv", f"id,caption\n{as_rows}")
+    place.text("audiosetcaps/VGGSound_AudioSetCaps_caption.csv", f"id,caption\n{vgg_rows}")
+    place.audio("audiosetcaps/Yclip0000000.wav")
+    place.prepare("audiosetcaps", "--audioset-dir", place.corpora / "audioset")
+    (cut,) = place.cuts("audiosetcaps_train").values()
+    assert captions(cut) == ["Rain.", "Snow."]
+    assert lines(place, "audiosetcaps") == [
+        ("AudioSetCaps_caption.csv:3", "contradiction"),
+        ("VGGSound_AudioSetCaps_caption.csv:3", "duplicate"),
+    ]
+
+
+def test_jamendo_stretches_may_have_many_captions_but_none_twice(place):
+    row = {"start_time": 0.0, "end_time": 30.0, "id": "7"}
+    texts = ("A harp.", "A lute.", "A harp.")
+    place.text("jamendomaxcaps/final_caption30sec.jsonl", jsonl(*({**row, "caption": text} for text in texts)))
+    place.audio("jamendomaxcaps/7.wav", seconds=30)
+    place.prepare("jamendomaxcaps")
+    (cut,) = place.cuts("jamendomaxcaps_train").values()
+    assert captions(cut) == ["A harp.", "A lute."]
+    assert lines(place, "jamendomaxcaps") == [("final_caption30sec.jsonl:3", "duplicate")]
+
+
+def test_a_paraspeechcaps_row_counts_once_with_all_its_captions(place):
+    row = {"source": "ears", "relative_audio_path": "p001/a.wav", "text_description": ["Calm.", "Slow."]}
+    place.text("paraspeechcaps/train_base.jsonl", jsonl(row, row, {**row, "text_description": ["Loud."]}))
+    place.audio("paraspeechcaps/p001/a.wav")
+    place.prepare("paraspeechcaps")
+    (cut,) = place.cuts("paraspeechcaps_train").values()
+    assert captions(cut) == ["Calm.", "Slow."]
+    assert lines(place, "paraspeechcaps") == [
+        ("train_base.jsonl:2", "duplicate"),
+        ("train_base.jsonl:3", "contradiction"),
+    ]
+
+
+def test_the_first_of_two_clotho_rows_counts_in_both_lists(place):
+    metadata = "a.wav,w,101,link,,me,cc0\na.wav,w,101,link,,me,cc0\na.wav,w,102,link,,me,cc0\n"
+    clotho(place, "a.wav,1,2,3,4,5\na.wav,1,2,3,4,5\na.wav,1,2,3,4,6\n", METADATA + metadata)
+    place.audio("clotho/development/a.wav")
+    place.prepare("clotho")
+    (cut,) = place.cuts("clotho_train").values()
+    assert cut["id"] == "fs:101" and captions(cut) == ["1", "2", "3", "4", "5"]
+    assert lines(place, "clotho") == [
+        ("clotho_metadata_development.csv:3", "duplicate"),
+        ("clotho_metadata_development.csv:4", "contradiction"),
+        ("clotho_captions_development.csv:3", "duplicate"),
+        ("clotho_captions_development.csv:4", "contradiction"),
+    ]
+
+
+def test_of_two_starts_of_an_audioset_video_the_first_counts(place):
+    rows = "".join(f'clip0000000, {start}, {start + 10}, "/m/1"\n' for start in (30, 30, 40))
+    place.text("audioset/balanced_train_segments.csv", rows)
+    wavcaps_list(place, "AudioSet_SL", "as", {"id": "Yclip0000000.wav", "caption": "Rain."})
+    place.audio("wavcaps/AudioSet_SL/Yclip0000000.flac")
+    place.prepare("wavcaps", "--audioset-dir", place.corpora / "audioset")
+    assert list(place.cuts("wavcaps_train")) == ["yt:clip0000000:30000"]
+    assert lines(place, "wavcaps") == [
+        ("balanced_train_segments.csv:2", "duplicate"),
+        ("balanced_train_segments.csv:3", "contradiction"),
+    ]

@@ -26,7 +26,7 @@ def add_audioset_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, str]:
-    """Start in seconds of the one segment that AudioSet has of each video; a row without a clip is noted."""
+    """Start in seconds of the one segment that AudioSet has of each video; of two rows the first counts."""
     starts: dict[str, str] = {}
     if audioset_dir is None:
         return starts
@@ -34,8 +34,11 @@ def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, st
         with skipped.reading(path.name, "train"):  # a clip whose start is not known is kept out if its video is
             for where, row in segment_rows(path, skipped):
                 with skipped.bad_row(where):
-                    audio_keys.youtube(row["ytid"], row["start_seconds"])
-                    starts[row["ytid"]] = row["start_seconds"]
+                    video, start = row["ytid"], row["start_seconds"]
+                    key = audio_keys.youtube(video, start)
+                    if video in starts:
+                        skipped.repeated(key == audio_keys.youtube(video, starts[video]), where=where)
+                    starts.setdefault(video, start)
     return starts
 
 
@@ -50,5 +53,7 @@ def clotho_keys(splits: dict[Path, str], skipped: SkipList) -> dict[str, str]:
                     with skipped.bad_row(where):
                         key = audio_keys.freesound(row["sound_id"])  # known whatever the samples are, and it may leak
                         key = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
+                if row["file_name"] in keys:
+                    skipped.repeated(key == keys[row["file_name"]], where=where)
                 keys.setdefault(row["file_name"], key)
     return keys

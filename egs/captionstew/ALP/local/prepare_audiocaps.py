@@ -42,7 +42,8 @@ def audiocaps(root: Path, version: str, skipped: SkipList) -> Iterator[Captioned
                 with skipped.bad_row(where):
                     key = youtube(row["youtube_id"], row["start_time"])
                     with skipped.bad_row(where, key=key, split=split):
-                        yield CaptionedAudio(key, audio.get(row["youtube_id"]), split, (clean_caption(row["caption"]),))
+                        path, captions = audio.get(row["youtube_id"]), (clean_caption(row["caption"]),)
+                        yield CaptionedAudio(key, path, split, captions, row=row["audiocap_id"])
 
 
 @clean_exit

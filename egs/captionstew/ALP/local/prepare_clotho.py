@@ -30,7 +30,7 @@ SPLIT_OF_FOLDER = {"development": "train", "validation": "valid", "evaluation": 
 
 
 def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
-    """Yield each clip once for each of its captions."""
+    """Yield each clip with its captions."""
     for folder, split in SPLIT_OF_FOLDER.items():
         # one list without the other is of no use: without its Freesound id no clip can be told to be evaluated
         with skipped.reading(folder, split):
@@ -40,9 +40,12 @@ def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
                 name = row["file_name"]
                 with skipped.bad_row(where):
                     key = keys.get(name) or audio_keys.clotho(split, name)
+                    captions = []
                     for column in CAPTIONS:
                         with skipped.bad_row(f"{where} {column}", key=key, split=split):
-                            yield CaptionedAudio(key, f"{folder}/{name}", split, (clean_caption(row[column]),))
+                            captions.append(clean_caption(row[column]))
+                    if captions:
+                        yield CaptionedAudio(key, f"{folder}/{name}", split, tuple(captions), row="")
 
 
 @clean_exit

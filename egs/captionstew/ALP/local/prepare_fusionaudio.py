@@ -77,7 +77,7 @@ def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[Caption
                 with skipped.bad_row(where):
                     video, start = clip_of(text_field(row, args.id_column), pattern)
                     key, caption = youtube(video, start or starts.get(video)), clean_caption(text_field(row, "output"))
-                    yield CaptionedAudio(key, audio.get(video), "train", (caption,))
+                    yield CaptionedAudio(key, audio.get(video), "train", (caption,), row="")
         for task, count in sorted(other_tasks.items()):
             skipped.add("other_task", f"{count:,} rows of the task {task!r}", where=path.name)
 

@@ -41,7 +41,7 @@ def musiccaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
                 if value not in SPLIT_OF_EVAL:
                     raise ValueError(f"is_audioset_eval {value!r} is neither True nor False")
                 check_youtube_times(row["start_s"], row["end_s"])
-                yield CaptionedAudio(key, audio.get(row["ytid"]), split, (clean_caption(row["caption"]),))
+                yield CaptionedAudio(key, audio.get(row["ytid"]), split, (clean_caption(row["caption"]),), row="")
 
 
 @clean_exit

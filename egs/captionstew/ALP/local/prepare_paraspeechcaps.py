@@ -69,7 +69,7 @@ def captions_of_row(row: dict[str, Any]) -> list[str]:
 
 
 def paraspeechcaps(root: Path, skipped: SkipList, base: set[str]) -> Iterator[CaptionedAudio]:
-    """Yield each clip once for each of its captions; put the ids of train_base into `base`."""
+    """Yield each clip with its captions; put the ids of train_base into `base`."""
     lists = {name: find_lists(root, name) for name in SPLIT_OF_LIST}
     if not any(lists.values()):
         raise UserError(f"{root}: none of {', '.join(lists)} as .jsonl or .parquet; see the layout in --help")
@@ -88,9 +88,12 @@ def paraspeechcaps(root: Path, skipped: SkipList, base: set[str]) -> Iterator[Ca
                         base.add(key)
                     with skipped.bad_row(where, key=key, split=split):
                         duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
+                        captions = []
                         for text in captions_of_row(row):
                             with skipped.bad_row(where, key=key, split=split):
-                                yield CaptionedAudio(key, folders[source] + relative, split, (clean_caption(text),))
+                                captions.append(clean_caption(text))
+                        if captions:
+                            yield CaptionedAudio(key, folders[source] + relative, split, tuple(captions), row=name)
 
 
 @clean_exit

@@ -56,7 +56,7 @@ def wavcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> Iterato
                     name = text_field(row, "id").removesuffix(".wav")
                     duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
                     caption = clean_caption(text_field(row, "caption"))
-                    yield CaptionedAudio(key_of[part](name), audio.get(name), "train", (caption,))
+                    yield CaptionedAudio(key_of[part](name), audio.get(name), "train", (caption,), row="")
 
 
 @clean_exit

@@ -143,7 +143,10 @@ def _read(file: IO[str]) -> Iterator[Row]:
     with file:
         for line in file:
             name, values, where = json.loads(line)
-            yield _CLASSES[name](**{field: _frozen(value) for field, value in values.items()}), where
+            for field, value in values.items():
+                if value.__class__ is list or value.__class__ is dict:
+                    values[field] = _frozen(value)
+            yield _CLASSES[name](**values), where
 
 
 def _frozen(value: Any) -> Any:

@@ -6,7 +6,8 @@ Source:   https://zenodo.org/records/4783391
 Licence:  Tampere University's terms (research, no commerce, attribution); each sound has its own Freesound licence.
 Layout:   <corpus-dir>/{development,validation,evaluation}/*.wav, and for each of the three beside them
               clotho_captions_<split>.csv   file_name,caption_1,...,caption_5
-              clotho_metadata_<split>.csv   file_name,keywords,sound_id,...,start_end_samples,...  (ISO-8859-1)
+              clotho_metadata_<split>.csv   file_name,keywords,sound_id,...,start_end_samples,...
+              all in ISO-8859-1, or saved again in UTF-8
 Expected: 3,839 / 1,045 / 1,045 clips (train / valid / test), five captions each.
 Ids:      fs:<sound_id>:<start ms>-<end ms> from the metadata (44.1 kHz samples), fs:<sound_id> where the samples
           are not given, clotho:<split>/<file name> where the sound is "Not found". File names alone are not ids.

@@ -25,11 +25,12 @@ name, for lists and cutsets whose ids are told to be of one kind; `recognise` is
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+from icefall_alp.data.times import seconds, stretch
 
 YOUTUBE_CLIP_MS = 10_000  # every corpus in the YouTube namespace cuts ten seconds
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # controls, line ends, halves of surrogate pairs
@@ -117,13 +118,12 @@ def youtube(video: str, start_seconds: float | str | None) -> str:
         raise ValueError(f"{video!r} is no YouTube id (11 characters of A-Z a-z 0-9 _ -)")
     if start_seconds is None:
         return f"yt:{video}:as"
-    try:
-        start_ms = round(float(start_seconds) * 1000)
-    except (ValueError, OverflowError):
-        start_ms = -1
-    if start_ms < 0:
-        raise ValueError(f"{start_seconds!r} is no start time in seconds")
-    return f"yt:{video}:{start_ms}"
+    return f"yt:{video}:{round(seconds(start_seconds, 'start') * 1000)}"
+
+
+def check_youtube_times(start_seconds: object, end_seconds: object) -> None:
+    """Refuse a clip that ends before it begins or is longer than its key stands for. Raises ValueError."""
+    stretch(start_seconds, end_seconds, longest=YOUTUBE_CLIP_MS / 1000)
 
 
 def youtube_id(stem: str) -> str:
@@ -162,11 +162,13 @@ def youtube_clip(name: str, form: str) -> tuple[str, str | None]:
 def freesound(sound: str, start_end_samples: str = "", sampling_rate: int = 44100) -> str:
     """Key of a Freesound sound; `[1024, 845524]` (samples, as in Clotho's metadata) makes it a crop."""
     key = f"fs:{_number(sound, 'Freesound')}"
-    crop = _CROP.fullmatch(start_end_samples.strip())
-    if crop is None or int(crop[1]) >= int(crop[2]):  # the sound is known all the same, and that is what leaks
+    if not start_end_samples.strip():
         return key
-    start, end = (round(int(sample) * 1000 / sampling_rate) for sample in crop.groups())
-    return f"{key}:{start}-{end}"
+    crop = _CROP.fullmatch(start_end_samples.strip())
+    if crop is None:
+        raise ValueError(f"{start_end_samples[:40]!r} are no first and last sample")
+    start, end = stretch(*(int(sample) / sampling_rate for sample in crop.groups()))
+    return f"{key}:{round(start * 1000)}-{round(end * 1000)}"
 
 
 def urbansound8k(name: str) -> str:
@@ -236,14 +238,26 @@ def ears(path: str) -> str:
     return f"ears:{_word(parts[-2])}/{_word(_stem(path))}"
 
 
+_STYLE_PATHS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    (r"id[0-9]{5}/", voxceleb), (r"\bp[0-9]{3}/", ears), (r"\bex[0-9]{2}", expresso), (r"\.mp3$", emilia),
+)  # fmt: skip
+
+
+def paraspeechcaps(path: str) -> str:
+    """Key of an audio path of ParaSpeechCaps where its source is not told, by what the path looks like."""
+    for pattern, key_of in _STYLE_PATHS:
+        if re.search(pattern, path):
+            return key_of(path)
+    raise ValueError(f"{path[:40]!r} is no audio path of VoxCeleb, EARS, Expresso or Emilia")
+
+
 def jamendo(track: str, start_seconds: float | None = None, end_seconds: float | None = None) -> str:
     """Key of a Jamendo track, `1176956` or `track_0000214`, or of the part from start to end."""
     key = f"jam:{_number(track.removeprefix('track_'), 'Jamendo')}"
     if start_seconds is None or end_seconds is None:
         return key
-    if not 0 <= start_seconds < end_seconds < math.inf:
-        raise ValueError(f"{start_seconds} s to {end_seconds} s bound no part of a track")
-    return f"{key}:{round(start_seconds * 1000)}-{round(end_seconds * 1000)}"
+    start, end = stretch(start_seconds, end_seconds)
+    return f"{key}:{round(start * 1000)}-{round(end * 1000)}"
 
 
 def crema(path: str) -> str:

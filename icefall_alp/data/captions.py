@@ -78,9 +78,17 @@ class AudioItem:
 
 @dataclass(frozen=True)
 class CaptionedAudio(AudioItem):
-    """A clip with captions; a corpus with one caption per row yields the clip once per row."""
+    """A clip with captions; a corpus with one caption per row yields the clip once per row.
+
+    Attributes:
+        captions: of the row.
+        row: what tells the rows of one clip apart, as far as the publishers promise it: their number, the list, or
+            nothing ("") where a clip has one row. Two rows of one name are the same twice or contradict each other.
+            None where a clip may have any number of rows.
+    """
 
     captions: tuple[str, ...]
+    row: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

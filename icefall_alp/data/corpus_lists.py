@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from icefall_alp.data.damaged_rows import Rescue
+from icefall_alp.data.json_lists import CutShortError, Item, list_items, object_items
+from icefall_alp.data.times import seconds
 from icefall_alp.utils.errors import UserError
 
 MAX_CAUSE_CHARACTERS = 300  # of a note: a cause may quote an id of a megabyte
@@ -32,6 +34,8 @@ _IN_MEMORY = 1 << 24  # bytes of notes; more go to a file
 class SkipList:
     """What was left out and why.
 
+    As a context it makes the loss of a list, see `reading`, an error once everything else is written.
+
     Attributes:
         where: the row that is being read, for those who find later that it contradicts an earlier one.
     """
@@ -39,6 +43,10 @@ class SkipList:
     def __init__(self) -> None:
         self.where = ""
         self._rescued: Callable[[], dict[str, str]] = dict
+        self._is_context = False
+        self._split = "train"  # of the list that is being read
+        self._given_up: list[str] = []  # lists of which nothing could be read
+        self._leaking: list[str] = []  # lists of evaluated clips that are not read to their end
         self._counts: Counter[str] = Counter()
         # Millions of clips may be missing. Half a surrogate pair, which a bad row may hold, becomes its escape in JSON.
         self._file = tempfile.SpooledTemporaryFile(  # noqa: SIM115
@@ -52,6 +60,13 @@ class SkipList:
         self._counts[reason] += count
         self._file.seek(0, os.SEEK_END)
         self._file.write(json.dumps({"reason": reason, "cause": cause, **details}, ensure_ascii=False) + "\n")
+
+    def repeated(self, is_same: bool, **details: str) -> None:
+        """Note a row about something that an earlier row was about, which counts."""
+        if is_same:
+            self.add("duplicate", "the row was there before", **details)
+        else:
+            self.add("contradiction", "listed before with other content; the first row counts", **details)
 
     def lines(self) -> Iterator[str]:
         """Every entry as a line of JSON, in the order in which they came."""
@@ -79,6 +94,47 @@ class SkipList:
             self.add("bad_row", str(error), **({"where": where} | self._rescued() | details))
         finally:
             self.where, self._rescued = outer
+
+    def cut_short(self, where: str, cause: str) -> None:
+        """Note that a list cannot be read from `where` (file:line) on."""
+        self.add("bad_row", cause, where=where)
+        if self._split != "train":
+            self._leaking.append(f"{where}: {cause}")
+
+    @contextmanager
+    def reading(self, name: str, split: str) -> Iterator[None]:
+        """Note the list `name` if its reader gives it up (UserError) in the block, and go on with the corpus's others.
+
+        A list of training clips may be lost. Clips of `valid` and `test` are evaluated, and those that nobody could
+        read would stay in the sources: after all others are written, the corpus ends in an error where such a list is
+        lost or ends too early. Where the SkipList is no context, which would raise that error, any lost list is one.
+        """
+        outer, self._split = self._split, split
+        try:
+            yield
+        except UserError as error:
+            if not self._is_context:
+                raise
+            self.add("bad_list", str(error), where=name)
+            self._given_up.append(str(error))
+            if split != "train":
+                self._leaking.append(str(error))
+        finally:
+            self._split = outer
+
+    def __enter__(self) -> SkipList:
+        """Let lists be lost until the end."""
+        self._is_context = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Raise UserError where a list was lost that may not be, or where that may be why nothing is left."""
+        if isinstance(error, UserError) and self._given_up:
+            raise UserError(f"{error}; {self._given_up[0]}") from error
+        if error is None and self._leaking:
+            raise UserError(
+                f"{self._leaking[0]}; the list has evaluated clips, which the sources would keep. All else is written"
+            )
 
     def counts(self) -> dict[str, int]:
         """How many things each reason left out."""
@@ -109,7 +165,7 @@ def _lines(path: Path, skipped: SkipList) -> Iterator[tuple[int, bytes]]:
                 yield number, raw
         except (EOFError, OSError, zlib.error) as error:
             cause = f"the file ends too early or is damaged from here on ({error}); download it again"
-            skipped.add("bad_row", cause, where=f"{path.name}:{number + 1}")
+            skipped.cut_short(f"{path.name}:{number + 1}", cause)
 
 
 # ---- CSV and TSV ----------------------------------------------------------------------------------------------------
@@ -164,10 +220,11 @@ def csv_rows(
         `file:line` of the row's first line and the row by column name.
 
     Raises:
-        UserError: no such file, or a column that is not there.
+        UserError: no such file, a column that is not there, or, without a header, not one row with all columns.
     """
     dialect = _Dialect(encoding, delimiter, re.compile(begins_row.encode()) if begins_row else None)
     names: list[str] | None = None if has_header else list(columns)
+    num_rows = num_bad = 0
     for number, line, fields in _records(_lines(path, skipped), dialect, names):
         where = f"{path.name}:{number}"
         with skipped.bad_row(where, partial(rescue, line) if rescue else None):
@@ -180,8 +237,26 @@ def csv_rows(
                     raise UserError(f"{where}: no column {', '.join(absent[:3])} in the header {shown}")
             elif fields and (has_header or not fields[0].startswith("#")):
                 if len(fields) != len(names):
+                    num_bad += 1
                     raise ValueError(f"{len(fields)} columns instead of {len(names)}")
+                num_rows += 1
                 yield where, dict(zip(names, fields, strict=True))
+    if not has_header and num_bad and not num_rows:
+        raise UserError(f"{path.name}: none of the rows has the {len(columns)} columns {','.join(columns)}")
+
+
+def utf8_or_latin1(path: Path) -> str:
+    """The encoding of a list that is published in ISO-8859-1 and often saved again in UTF-8.
+
+    UTF-8 where the whole file is; texts in ISO-8859-1 are none as soon as they have a letter with an accent.
+    """
+    try:
+        path.read_bytes().decode()
+    except UnicodeDecodeError:
+        return "iso-8859-1"
+    except OSError:
+        pass  # who reads the list says what is wrong
+    return "utf-8"
 
 
 def _records(
@@ -225,31 +300,45 @@ def jsonl_rows(path: Path, skipped: SkipList, rescue: Rescue | None = None) -> I
             yield where, json_object(read_json(raw))
 
 
-def json_rows(
-    path: Path, skipped: SkipList, member: str | None = None, required: bool = True
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_rows(path: Path, skipped: SkipList, member: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read a file that is one JSON list, or an object with the list as its `member`; yields `file: [number]` and row.
 
     Raises:
-        UserError: the file is no such list, whose good part nobody can tell; if it is not `required`, it is noted.
+        UserError: no such file, no such list in it, or not one item of it can be read.
     """
+    for name, item in _json_items(path, path.name, skipped, lambda raw: list_items(raw, member)):
+        where = f"{path.name}: {name}"
+        with skipped.bad_row(where):
+            yield where, json_object(item)
+
+
+def json_members(path: Path, skipped: SkipList) -> Iterator[tuple[str, str, Any]]:
+    """Read a file that is one JSON object, yielding `folder/file: name`, name and value of every member.
+
+    A name that is there twice comes twice. Raises UserError as `json_rows`.
+    """
+    label = f"{path.parent.name}/{path.name}"
+    for name, item in _json_items(path, label, skipped, object_items):
+        yield f"{label}: {name}", name, item
+
+
+def _json_items(
+    path: Path, label: str, skipped: SkipList, read: Callable[[bytes], Iterator[Item]]
+) -> Iterator[tuple[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; see the layout in --help")
-    rows: list[Any] = []
     try:
-        content = read_json(path.read_bytes())
-        found = json_object(content).get(member) if member else content
-        if not isinstance(found, list):
-            raise ValueError(f"not a JSON list{f' {member}' if member else ''} of rows")
-        rows = found
+        for name, item in read(path.read_bytes()):
+            if not isinstance(item, ValueError):
+                yield name, item
+                continue
+            where = f"{label}: {name}"
+            if isinstance(item, CutShortError):
+                skipped.cut_short(where, str(item))
+            else:
+                skipped.add("bad_row", str(item), where=where)
     except ValueError as error:
-        if required:
-            raise UserError(f"{path}: {error}; download it again") from error
-        skipped.add("bad_row", str(error), where=path.name)
-    for number, row in enumerate(rows):
-        where = f"{path.name}: {member or ''}[{number}]"
-        with skipped.bad_row(where):
-            yield where, json_object(row)
+        raise UserError(f"{path}: {error}; download it again") from error
 
 
 def read_json(raw: bytes) -> Any:
@@ -277,13 +366,9 @@ def text_field(row: dict[str, Any], name: str) -> str:
 
 def duration_field(row: dict[str, Any], name: str = "duration") -> float | None:
     """Seconds that a JSON row gives; None without the field. Raises ValueError when they are no duration."""
-    value = row.get(name)
-    if value is None:
+    if row.get(name) is None:
         return None
-    try:
-        seconds = -1.0 if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = -1.0
-    if not 0.0 < seconds < float("inf"):
-        raise ValueError(f"{name} is {repr(value)[:40]} instead of seconds")
-    return seconds
+    duration = seconds(row[name], name)
+    if not duration:
+        raise ValueError(f"{name} is 0")
+    return duration

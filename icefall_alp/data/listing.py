@@ -37,10 +37,12 @@ _CLASSES = {cls.__name__: cls for cls in (AudioItem, CaptionedAudio, LabelledAud
 def joined_items(
     items: Iterable[AudioItem], skipped: SkipList, folder: Path, piece: int = PIECE
 ) -> Iterator[AudioItem]:
-    """One item per key, sorted by key; rows that contradict an earlier one are noted in `skipped`.
+    """One item per key, sorted by key; rows that repeat or contradict an earlier one are noted in `skipped`.
 
-    Captions of one key and file are joined. Of two files or two contents with one key the first counts, of two splits
-    the one that is held out: training on a test clip would be worse than training on a clip less.
+    Captions of one key and file are joined, a row (`CaptionedAudio.row`) counts once. Of two files, two contents or
+    two versions of a row with one key the first counts, of two splits the one that is held out: training on a test
+    clip would be worse than training on a clip less. Where two clips of one source claim the same whole file nobody
+    can tell whose it is: both stay, and it is noted.
 
     Args:
         items: as listed; `skipped.where` is their row while they are.
@@ -49,32 +51,68 @@ def joined_items(
         piece: rows that are sorted in memory.
     """
     rows = ((item, skipped.where) for item in items)
-    for _, listed in itertools.groupby(_sorted(rows, folder, piece), key=_key):
-        known, _ = next(listed)
+    return _told_files(_one_for_each_key(_sorted(rows, folder, piece), skipped), skipped)
+
+
+def _one_for_each_key(rows: Iterator[Row], skipped: SkipList) -> Iterator[Row]:
+    """What is known of each key, and the row it was first listed in."""
+    for _, listed in itertools.groupby(rows, key=_key):
+        known, first = next(listed)
+        texts: dict[Any, tuple[str, ...]] = {}
         for item, where in listed:  # noqa: B031 -- each group is used up before the next
-            known = _join(known, item, where, skipped)
-        yield known
+            known = _join(known, item, where, texts, skipped)
+        yield known, first
 
 
-def _join(known: AudioItem, item: AudioItem, where: str, skipped: SkipList) -> AudioItem:
-    """What is known of a key after a further row."""
-    details = {"key": item.key, **({"where": where} if where else {})}
+def _told_files(rows: Iterator[Row], skipped: SkipList) -> Iterator[AudioItem]:
+    """The items; one whose whole file another one has too is noted. Clips of one source lie side by side."""
+    before: AudioItem | None = None
+    for item, where in rows:
+        if before is not None and item.path is not None and item.path == before.path and _are_whole(item, before):
+            cause = f"{before.key} has the same file, which can hold one of the two; both stay, each with its captions"
+            skipped.add("contradiction", cause, split=item.split, path=item.path, **_place(item, where))
+        before = item
+        yield item
+
+
+def _are_whole(*items: AudioItem) -> bool:
+    return all(item.start == 0.0 and item.duration is None for item in items)
+
+
+def _place(item: AudioItem, where: str) -> dict[str, str]:
+    return {"key": item.key, **({"where": where} if where else {})}
+
+
+def _join(
+    known: AudioItem, item: AudioItem, where: str, texts: dict[Any, tuple[str, ...]], skipped: SkipList
+) -> AudioItem:
+    """What is known of a key after a further row; `texts` are the rows of its captions so far, by name."""
+    details = _place(item, where)
     if item.split != known.split:
         kept, lost = sorted((item, known), key=lambda clip: SPLITS.index(clip.split), reverse=True)
         cause = f"the key is in the splits {lost.split} and {kept.split}; it stays in {kept.split} alone"
         skipped.add("contradiction", cause, split=lost.split, **details)
+        if kept is item:
+            texts.clear()
         return kept
     if item.path != known.path:
         path = {} if item.path is None else {"path": item.path}
         skipped.add("duplicate", "another file has the same key", split=item.split, **details, **path)
     elif isinstance(known, CaptionedAudio) and isinstance(item, CaptionedAudio):
-        return replace(known, captions=known.captions + item.captions)
-    elif known == item:
-        skipped.add("duplicate", "the row was there before", split=item.split, **details)
+        if not texts:
+            texts[_row_name(known)] = known.captions
+        if (name := _row_name(item)) not in texts:
+            texts[name] = item.captions
+            return replace(known, captions=known.captions + item.captions)
+        skipped.repeated(texts[name] == item.captions, split=item.split, **details)
     else:
-        cause = "the key was listed before, with other content"
-        skipped.add("contradiction", cause, split=item.split, **details)
+        skipped.repeated(known == item, split=item.split, **details)
     return known
+
+
+def _row_name(item: CaptionedAudio) -> Any:
+    """The row's name; rows without one are told apart by what they say."""
+    return item.captions if item.row is None else item.row
 
 
 def _key(row: Row) -> str:
@@ -105,7 +143,10 @@ def _read(file: IO[str]) -> Iterator[Row]:
     with file:
         for line in file:
             name, values, where = json.loads(line)
-            yield _CLASSES[name](**{field: _frozen(value) for field, value in values.items()}), where
+            for field, value in values.items():
+                if value.__class__ is list or value.__class__ is dict:
+                    values[field] = _frozen(value)
+            yield _CLASSES[name](**values), where
 
 
 def _frozen(value: Any) -> Any:

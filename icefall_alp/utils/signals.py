@@ -44,7 +44,7 @@ class StopRequest:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Signals that come while the body runs arrive after it; a process started there has them held back for ever."""
+    """Signals to this thread arrive after the body; a process started in it has them held back for ever."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_PARENT)
     try:
         yield

@@ -12,6 +12,7 @@ from icefall_alp.data.corpus_lists import (
     csv_rows,
     duration_field,
     existing_lists,
+    json_members,
     json_rows,
     jsonl_rows,
     text_field,
@@ -111,7 +112,70 @@ def test_json_lists(tmp_path):
         path.write_text(content)
         with pytest.raises(UserError, match=r"rows\.json: not .*; download it again"):
             list(json_rows(path, skipped, member))
-        assert not list(json_rows(path, SkipList(), member, required=False))
+
+
+def test_a_name_that_an_object_has_twice_comes_twice(tmp_path):
+    path = tmp_path / "notes/examples.json"
+    path.parent.mkdir()
+    path.write_text('{"a": {}, "b": {"x": }, "a": {"y": 1}, ')
+    skipped = SkipList()
+    found = list(json_members(path, skipped))
+    assert found == [("notes/examples.json: a", "a", {}), ("notes/examples.json: a", "a", {"y": 1})]
+    assert [entry["where"] for entry in skipped.entries] == [f"notes/examples.json: [{number}]" for number in (1, 3)]
+    with pytest.raises(UserError, match="no such file"):
+        list(json_members(tmp_path / "absent.json", skipped))
+
+
+def read_two(first, second, splits=("train", "train")):
+    """Read two lists of a corpus, each of which may be given up, and return what was noted."""
+    with SkipList() as skipped:
+        for name, split, error in zip(("a.csv", "b.csv"), splits, (first, second), strict=True):
+            with skipped.reading(name, split):
+                if error:
+                    raise error
+        if first and second:
+            raise UserError("nothing is left")
+    return [(entry["reason"], entry["where"]) for entry in skipped.entries]
+
+
+def test_a_list_of_training_clips_may_be_lost():
+    assert read_two(UserError("no header"), None) == [("bad_list", "a.csv")]
+    assert read_two(None, None, ("test", "valid")) == []
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_lost_list_of_evaluated_clips_is_an_error_at_the_end(split):
+    with pytest.raises(UserError, match=r"^no header; the list has evaluated clips.* All else is written$"):
+        read_two(None, UserError("no header"), ("train", split))
+
+
+def test_where_all_lists_are_lost_the_first_is_named():
+    with pytest.raises(UserError, match=r"^nothing is left; no header$"):
+        read_two(UserError("no header"), UserError("no file"))
+
+
+def test_a_lost_list_is_an_error_at_once_where_nobody_would_raise_it_later():
+    with pytest.raises(UserError, match="no header"), SkipList().reading("a.csv", "train"):
+        raise UserError("no header")
+
+
+def test_a_list_of_evaluated_clips_that_ends_too_early_is_an_error_at_the_end(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"id": "a"}\n' * 1000)[:-9])
+
+    def read_as(split):
+        with SkipList() as skipped, skipped.reading(path.name, split):
+            list(jsonl_rows(path, skipped))
+        return skipped.counts()
+
+    assert read_as("train") == {"bad_row": 1}
+    with pytest.raises(UserError, match="ends too early"):
+        read_as("test")
+
+
+def test_a_list_without_header_none_of_whose_rows_has_all_columns_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"list\.csv: none of the rows has the 2 columns id,text"):
+        read(tmp_path / "list.csv", b"# made\n1;a\n2;b\n", has_header=False)
 
 
 def test_a_note_quotes_no_megabyte():

@@ -133,10 +133,11 @@ def test_two_files_with_one_key_are_not_taken_for_one_clip(args):
     for name in ("a.wav", "b.wav"):
         write_wav(args.corpus_dir / name)
     skipped = SkipList()
-    items = [CaptionedAudio("fs:1", name, "train", (f"Heard in {name}.",)) for name in ("a.wav", "b.wav", "a.wav")]
+    rows = (("a.wav", "Heard in a."), ("b.wav", "Heard in b."), ("a.wav", "Again in a."))
+    items = [CaptionedAudio("fs:1", name, "train", (text,)) for name, text in rows]
     write_manifests("toy", items, skipped, args)
     (cut,) = read_jsonl(args.manifests_dir / "toy_train_cuts.jsonl.gz")
-    assert [caption["text"] for caption in captions_of(cut)] == ["Heard in a.wav.", "Heard in a.wav."]
+    assert [caption["text"] for caption in captions_of(cut)] == ["Heard in a.", "Again in a."]
     assert [(entry["reason"], entry["path"]) for entry in skipped.entries] == [("duplicate", "b.wav")]
 
 

@@ -68,7 +68,7 @@ def test_what_bounds_nothing_is_left_out_and_still_kept_out_of_the_sources(place
     [
         ("mid_to_display_name.tsv", None, "mid_to_display_name.tsv: no such file"),
         ("audioset_eval_strong.tsv", None, "audioset_eval_strong.tsv: no such file"),
-        ("audioset_train_strong.tsv", HEADER.replace("\t", ","), "no column segment_id"),
+        ("audioset_eval_strong.tsv", HEADER.replace("\t", ","), "no column segment_id"),
     ],
 )
 def test_a_list_that_cannot_be_read_is_one_line(place, name, text, words):

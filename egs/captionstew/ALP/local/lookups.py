@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from icefall_alp.data import audio_keys
-from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists, utf8_or_latin1
 from icefall_alp.data.damaged_rows import Rescue, rescue
 
 SEGMENT_COLUMNS = ("ytid", "start_seconds", "end_seconds", "positive_labels")
@@ -32,15 +32,19 @@ def add_audioset_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, str]:
-    """Start in seconds of the one segment that AudioSet has of each video; a row without a clip is noted."""
+    """Start in seconds of the one segment that AudioSet has of each video; of two rows the first counts."""
     starts: dict[str, str] = {}
     if audioset_dir is None:
         return starts
     for path in existing_lists((audioset_dir / name for name in SEGMENT_LISTS), skipped):
-        for where, row in segment_rows(path, skipped):
-            with skipped.bad_row(where):
-                audio_keys.youtube(row["ytid"], row["start_seconds"])
-                starts[row["ytid"]] = row["start_seconds"]
+        with skipped.reading(path.name, "train"):  # a clip whose start is not known is kept out if its video is
+            for where, row in segment_rows(path, skipped):
+                with skipped.bad_row(where):
+                    video, start = row["ytid"], row["start_seconds"]
+                    key = audio_keys.youtube(video, start)
+                    if video in starts:
+                        skipped.repeated(key == audio_keys.youtube(video, starts[video]), where=where)
+                    starts.setdefault(video, start)
     return starts
 
 
@@ -52,15 +56,18 @@ def _linked_sound(word: str) -> str:
 
 
 def clotho_keys(splits: dict[Path, str], skipped: SkipList) -> dict[str, str]:
-    """Clotho's keys by file name, from the metadata of some splits (ISO-8859-1); of two rows the first counts."""
+    """Clotho's keys by file name, from the metadata of some splits; of two rows the first counts."""
     keys: dict[str, str] = {}
     for path, split in splits.items():
         damaged = rescue(_linked_sound, split)
-        for where, row in csv_rows(path, CLOTHO_COLUMNS, skipped, encoding="iso-8859-1", rescue=damaged):
+        for where, row in csv_rows(path, CLOTHO_COLUMNS, skipped, encoding=utf8_or_latin1(path), rescue=damaged):
             with skipped.bad_row(where):
                 key = audio_keys.clotho(split, row["file_name"])
                 if row["sound_id"].strip().lower() not in ("", "not found"):
                     with skipped.bad_row(where):
+                        key = audio_keys.freesound(row["sound_id"])  # known whatever the samples are, and it may leak
                         key = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
+                if row["file_name"] in keys:
+                    skipped.repeated(key == keys[row["file_name"]], where=where)
                 keys.setdefault(row["file_name"], key)
     return keys

@@ -71,15 +71,16 @@ def airbench_items(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
     for path in existing_lists((root / name for name in LISTS), skipped):
         is_choice = path.parent.name == "Foundation"
         questions: dict[tuple[str, str], list[Question]] = {}
-        for where, row in json_rows(path, skipped):
-            with skipped.bad_row(where):
-                part = part_of(row)
-                if part not in PARTS:
-                    continue
-                name = text_field(row, "path")
-                with skipped.bad_row(where, key=airbench(folder_of(part), name), split="test"):
-                    question = question_of(row, part, is_choice)  # before a clip is made of the name
-                    questions.setdefault((part, name), []).append(question)
+        with skipped.reading(path.name, "test"):
+            for where, row in json_rows(path, skipped):
+                with skipped.bad_row(where):
+                    part = part_of(row)
+                    if part not in PARTS:
+                        continue
+                    name = text_field(row, "path")
+                    with skipped.bad_row(where, key=airbench(folder_of(part), name), split="test"):
+                        question = question_of(row, part, is_choice)  # before a clip is made of the name
+                        questions.setdefault((part, name), []).append(question)
         for (part, name), own in questions.items():
             with skipped.bad_row(f"{path.name}: {name}"):
                 folder = folder_of(part)
@@ -91,8 +92,8 @@ def airbench_items(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("airbench", airbench_items(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("airbench", airbench_items(args.corpus_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -39,11 +39,13 @@ def audiocaps(root: Path, version: str, skipped: SkipList) -> Iterator[Captioned
     audio = index_audio(find_audio(root), youtube_id)
     for name, split in SPLIT_OF_LIST.items():
         damaged = rescue(SCHEMES["youtube"], split)
-        for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped, rescue=damaged):
-            with skipped.bad_row(where):
-                key = youtube(row["youtube_id"], row["start_time"])
-                with skipped.bad_row(where, key=key, split=split):
-                    yield CaptionedAudio(key, audio.get(row["youtube_id"]), split, (clean_caption(row["caption"]),))
+        with skipped.reading(f"{name}.csv", split):
+            for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped, rescue=damaged):
+                with skipped.bad_row(where):
+                    key = youtube(row["youtube_id"], row["start_time"])
+                    with skipped.bad_row(where, key=key, split=split):
+                        path, captions = audio.get(row["youtube_id"]), (clean_caption(row["caption"]),)
+                        yield CaptionedAudio(key, path, split, captions, row=row["audiocap_id"])
 
 
 @clean_exit
@@ -52,8 +54,8 @@ def main() -> None:
     parser = preparation_parser(__doc__)
     parser.add_argument("--list-version", default="1", choices=list(FOLDER_OF_VERSION), help="of the lists")
     args = parser.parse_args()
-    skipped = SkipList()
-    write_manifests("audiocaps", audiocaps(args.corpus_dir, args.list_version, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("audiocaps", audiocaps(args.corpus_dir, args.list_version, skipped), skipped, args)
 
 
 if __name__ == "__main__":

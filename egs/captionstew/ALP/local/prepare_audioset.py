@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lookups import segment_rows
 
-from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_id
+from icefall_alp.data.audio_keys import SCHEMES, check_youtube_times, youtube, youtube_id
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
 from icefall_alp.data.damaged_rows import rescue
@@ -42,22 +42,24 @@ def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     audio = index_audio(find_audio(root), youtube_id)
     lists = [(path, "train") for path in existing_lists((root / name for name in TRAIN_LISTS), skipped)]
     for path, split in [*lists, (root / "eval_segments.csv", "test")]:
-        for where, row in segment_rows(path, skipped, rescue(SCHEMES["youtube"], split)):
-            with skipped.bad_row(where):
-                key = youtube(row["ytid"], row["start_seconds"])
-                with skipped.bad_row(where, key=key, split=split):
-                    mids = row["positive_labels"].split(",")
-                    if unknown := [mid for mid in mids if mid not in names]:
-                        raise ValueError(f"label {unknown[0]!r} is not in class_labels_indices.csv")
-                    yield LabelledAudio(key, audio.get(row["ytid"]), split, tuple(names[mid] for mid in mids))
+        with skipped.reading(path.name, split):
+            for where, row in segment_rows(path, skipped, rescue(SCHEMES["youtube"], split)):
+                with skipped.bad_row(where):
+                    key = youtube(row["ytid"], row["start_seconds"])
+                    with skipped.bad_row(where, key=key, split=split):
+                        check_youtube_times(row["start_seconds"], row["end_seconds"])
+                        mids = row["positive_labels"].split(",")
+                        if unknown := [mid for mid in mids if mid not in names]:
+                            raise ValueError(f"label {unknown[0]!r} is not in class_labels_indices.csv")
+                        yield LabelledAudio(key, audio.get(row["ytid"]), split, tuple(names[mid] for mid in mids))
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("audioset", audioset(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("audioset", audioset(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "audioset", read_classes(args.corpus_dir, skipped).values())
 
 

@@ -20,11 +20,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_clip, youtube_id
+from icefall_alp.data.audio_keys import SCHEMES, YOUTUBE_CLIP_MS, youtube, youtube_clip, youtube_id
 from icefall_alp.data.captions import EventAudio, SoundEvent
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
 from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
+from icefall_alp.data.times import stretch
 from icefall_alp.utils.errors import clean_exit
 
 SPLIT_OF_LIST = {"train": "train", "eval": "test"}
@@ -39,10 +40,13 @@ def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
 
 
 def read_event(row: dict[str, str], names: dict[str, str]) -> SoundEvent:
-    """The event of a row. Raises ValueError for an unknown label or times that bound nothing."""
+    """The event of a row. Raises ValueError for an unknown label or times that bound nothing of the clip."""
     if row["label"] not in names:
         raise ValueError(f"label {row['label']!r} is not in mid_to_display_name.tsv")
-    return SoundEvent(names[row["label"]], float(row["start_time_seconds"]), float(row["end_time_seconds"]))
+    onset, offset = stretch(row["start_time_seconds"], row["end_time_seconds"])
+    if onset * 1000 >= YOUTUBE_CLIP_MS:
+        raise ValueError(f"an event from {onset:g} s lies outside the clip's ten seconds")
+    return SoundEvent(names[row["label"]], onset, offset)
 
 
 def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
@@ -52,12 +56,13 @@ def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
     for part, split in SPLIT_OF_LIST.items():
         events: dict[str, list[SoundEvent]] = defaultdict(list)
         path, damaged = root / f"audioset_{part}_strong.tsv", rescue(SCHEMES["youtube"], split)
-        for where, row in csv_rows(path, COLUMNS, skipped, delimiter="\t", rescue=damaged):
-            with skipped.bad_row(where):
-                key = youtube(*youtube_clip(row["segment_id"], "<id>_<ms>"))
-                with skipped.bad_row(where, key=key, split=split):
-                    event = read_event(row, names)  # before events[key], which makes a clip of the key
-                    events[key].append(event)
+        with skipped.reading(path.name, split):
+            for where, row in csv_rows(path, COLUMNS, skipped, delimiter="\t", rescue=damaged):
+                with skipped.bad_row(where):
+                    key = youtube(*youtube_clip(row["segment_id"], "<id>_<ms>"))
+                    with skipped.bad_row(where, key=key, split=split):
+                        event = read_event(row, names)  # before events[key], which makes a clip of the key
+                        events[key].append(event)
         for key, found in events.items():
             ordered = sorted(found, key=lambda event: (event.onset, event.offset, event.label))
             yield EventAudio(key, audio.get(key.split(":")[1]), split, tuple(ordered))
@@ -67,8 +72,8 @@ def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("audioset_strong", audioset_strong(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("audioset_strong", audioset_strong(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "audioset_strong", read_classes(args.corpus_dir, skipped).values())
 
 

@@ -59,10 +59,12 @@ def audiosetcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> It
     lists = existing_lists((folder / name for name in FORM_OF_LIST), skipped)
     audio = index_audio(find_audio(root), partial(file_key, starts))  # by key: VGGSound has several clips of a video
     for path in lists:
-        for where, row in csv_rows(path, ("id", "caption"), skipped, begins_row=BEGINS_ROW):
-            with skipped.bad_row(where):
-                key = clip_key(starts, row["id"], FORM_OF_LIST[path.name])
-                yield CaptionedAudio(key, audio.get(key), "train", (clean_caption(row["caption"]),))
+        form = FORM_OF_LIST[path.name]
+        with skipped.reading(path.name, "train"):
+            for where, row in csv_rows(path, ("id", "caption"), skipped, begins_row=BEGINS_ROW):
+                with skipped.bad_row(where):
+                    key = clip_key(starts, row["id"], form)
+                    yield CaptionedAudio(key, audio.get(key), "train", (clean_caption(row["caption"]),), row=form)
 
 
 @clean_exit
@@ -71,8 +73,8 @@ def main() -> None:
     parser = preparation_parser(__doc__)
     add_audioset_dir(parser)
     args = parser.parse_args()
-    skipped = SkipList()
-    write_manifests("audiosetcaps", audiosetcaps(args.corpus_dir, args.audioset_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("audiosetcaps", audiosetcaps(args.corpus_dir, args.audioset_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

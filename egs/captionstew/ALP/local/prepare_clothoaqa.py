@@ -25,7 +25,7 @@ from lookups import CLOTHO_LISTS, clotho_keys
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import QuestionedAudio, clean_caption, group_questions
-from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists, utf8_or_latin1
 from icefall_alp.data.manifests import preparation_parser, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
@@ -40,17 +40,19 @@ def clothoaqa(root: Path, clotho_dir: Path | None, skipped: SkipList) -> Iterato
     keys = clotho_keys({path: metadata[path] for path in there}, skipped)
     for part, split in SPLIT_OF_LIST.items():
         answers: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for where, row in csv_rows(root / f"clotho_aqa_{part}.csv", COLUMNS, skipped, encoding="iso-8859-1"):
-            with skipped.bad_row(where):
-                name = row["file_name"]
-                key = keys.get(name) or audio_keys.clotho("aqa", name)
-                with skipped.bad_row(where, key=key, split=split):
-                    if not row["QuestionText"].strip() or not row["answer"].strip():
-                        raise ValueError("empty question or answer")
-                    answers[name].append((clean_caption(row["QuestionText"]), clean_caption(row["answer"])))
+        path = root / f"clotho_aqa_{part}.csv"
+        with skipped.reading(path.name, split):
+            for where, row in csv_rows(path, COLUMNS, skipped, encoding=utf8_or_latin1(path)):
+                with skipped.bad_row(where):
+                    name = row["file_name"]
+                    key = keys.get(name) or audio_keys.clotho("aqa", name)
+                    with skipped.bad_row(where, key=key, split=split):
+                        if not row["QuestionText"].strip() or not row["answer"].strip():
+                            raise ValueError("empty question or answer")
+                        answers[name].append((clean_caption(row["QuestionText"]), clean_caption(row["answer"])))
         for name, pairs in answers.items():
             key = keys.get(name) or audio_keys.clotho("aqa", name)
-            with skipped.bad_row(f"clotho_aqa_{part}.csv: {name}", key=key, split=split):
+            with skipped.bad_row(f"{path.name}: {name}", key=key, split=split):
                 yield QuestionedAudio(key, f"audio_files/{name}", split, group_questions(pairs))
 
 
@@ -60,8 +62,8 @@ def main() -> None:
     parser = preparation_parser(__doc__)
     parser.add_argument("--clotho-dir", type=Path, help="Clotho's metadata, for Freesound ids")
     args = parser.parse_args()
-    skipped = SkipList()
-    write_manifests("clothoaqa", clothoaqa(args.corpus_dir, args.clotho_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("clothoaqa", clothoaqa(args.corpus_dir, args.clotho_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -52,15 +52,16 @@ def common_voice(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
     for path in existing_lists((root / "en" / name for name in SPLIT_OF_LIST), skipped):
         split = SPLIT_OF_LIST[path.name]
         num_unknown = 0
-        for where, row in tsv_rows(path, skipped):
-            with skipped.bad_row(where):
-                known = {"gender": GENDERS.get(row["gender"], ""), "age": AGES.get(row["age"], "")}
-                known = {name: value for name, value in known.items() if value}
-                if not known:
-                    num_unknown += 1
-                    continue
-                key = commonvoice(row["path"])
-                yield AudioItem(key, f"en/clips/{row['path']}", split, attributes=known)
+        with skipped.reading(path.name, split):
+            for where, row in tsv_rows(path, skipped):
+                with skipped.bad_row(where):
+                    known = {"gender": GENDERS.get(row["gender"], ""), "age": AGES.get(row["age"], "")}
+                    known = {name: value for name, value in known.items() if value}
+                    if not known:
+                        num_unknown += 1
+                        continue
+                    key = commonvoice(row["path"])
+                    yield AudioItem(key, f"en/clips/{row['path']}", split, attributes=known)
         if num_unknown:
             skipped.add("nothing_known", f"{num_unknown} clips without gender or age", num_unknown, where=path.name)
 
@@ -69,8 +70,8 @@ def common_voice(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("commonvoice", common_voice(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("commonvoice", common_voice(args.corpus_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ Layout:   every *.json (a list of rows), *.jsonl and *.jsonl.gz (a row per line)
           for lists that differ.
 Expected: about 1.2 million clips, one caption each.
 Ids:      yt:<id>:<start ms>; the start from the id, else from AudioSet's segment lists (--audioset-dir), else
-          yt:<id>:as.
+          yt:<id>:as. Keys stand for ten seconds; a row whose id names more, or an end before its start, is a bad row.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from collections.abc import Iterator
 
 from lookups import add_audioset_dir, segment_starts
 
-from icefall_alp.data.audio_keys import youtube, youtube_id
+from icefall_alp.data.audio_keys import check_youtube_times, youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, json_rows, jsonl_rows, text_field
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
 from icefall_alp.utils.errors import UserError, clean_exit
 
 SECONDS = r"[0-9]+(?:\.[0-9]+)?"
-ID_PATTERN = rf"(?:.*/)?Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_(?P<start>{SECONDS})(?:_{SECONDS})?)?(?:\.[A-Za-z]\w*)?"
+TIMES = rf"(?P<start>{SECONDS})(?:_(?P<end>{SECONDS}))?"
+ID_PATTERN = rf"(?:.*/)?Y?(?P<id>[A-Za-z0-9_-]{{11}})(?:_{TIMES})?(?:\.[A-Za-z]\w*)?"
 
 
 def compile_pattern(text: str) -> re.Pattern[str]:
@@ -42,8 +43,20 @@ def compile_pattern(text: str) -> re.Pattern[str]:
     except re.error as error:
         raise UserError(f"--id-pattern {text}: no regular expression: {error}") from error
     if "id" not in pattern.groupindex:
-        raise UserError(f"--id-pattern {text}: needs a group (?P<id>...) for the video, and may have (?P<start>...)")
+        raise UserError(
+            f"--id-pattern {text}: needs a group (?P<id>...) for the video, may have (?P<start>...), (?P<end>...)"
+        )
     return pattern
+
+
+def clip_of(name: str, pattern: re.Pattern[str]) -> tuple[str, str | None]:
+    """Video of an id, and start in seconds where it has one. Raises ValueError when it is none."""
+    if not (match := pattern.fullmatch(name)):
+        raise ValueError(f"{name!r} does not fit the id pattern")
+    named = match.groupdict()
+    if named.get("start") and named.get("end"):
+        check_youtube_times(named["start"], named["end"])
+    return match["id"], named.get("start")
 
 
 def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[CaptionedAudio]:
@@ -55,19 +68,16 @@ def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[Caption
     audio = index_audio(find_audio(args.corpus_dir), youtube_id)
     for path in lists:
         other_tasks: Counter[str] = Counter()
-        is_list = path.suffix == ".json"
-        for where, row in json_rows(path, skipped, required=False) if is_list else jsonl_rows(path, skipped):
-            task = str(row.get("task", "caption"))
-            if "caption" not in task.casefold():
-                other_tasks[task] += 1
-                continue
-            with skipped.bad_row(where):
-                name = text_field(row, args.id_column)
-                if not (match := pattern.fullmatch(name)):
-                    raise ValueError(f"{args.id_column} {name!r} does not fit the id pattern")
-                video = match["id"]
-                key = youtube(video, match.groupdict().get("start") or starts.get(video))
-                yield CaptionedAudio(key, audio.get(video), "train", (clean_caption(text_field(row, "output")),))
+        with skipped.reading(path.name, "train"):
+            for where, row in (json_rows if path.suffix == ".json" else jsonl_rows)(path, skipped):
+                task = str(row.get("task", "caption"))
+                if "caption" not in task.casefold():
+                    other_tasks[task] += 1
+                    continue
+                with skipped.bad_row(where):
+                    video, start = clip_of(text_field(row, args.id_column), pattern)
+                    key, caption = youtube(video, start or starts.get(video)), clean_caption(text_field(row, "output"))
+                    yield CaptionedAudio(key, audio.get(video), "train", (caption,), row="")
         for task, count in sorted(other_tasks.items()):
             skipped.add("other_task", f"{count:,} rows of the task {task!r}", count, where=path.name)
 
@@ -78,10 +88,10 @@ def main() -> None:
     parser = preparation_parser(__doc__)
     add_audioset_dir(parser)
     parser.add_argument("--id-column", default="audio_id", help="name of the id in a row")
-    parser.add_argument("--id-pattern", default=ID_PATTERN, help="of the whole id, with groups `id` and maybe `start`")
+    parser.add_argument("--id-pattern", default=ID_PATTERN, help="of the whole id; groups `id`, `start`, `end`")
     args = parser.parse_args()
-    skipped = SkipList()
-    write_manifests("fusionaudio", fusionaudio(args, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("fusionaudio", fusionaudio(args, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Ids:      jam:<track id>:<start ms>-<end ms>. The cut lies in the recording of t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from icefall_alp.data.audio_keys import jamendo
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, jsonl_rows, text_field
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
+from icefall_alp.data.times import stretch
 from icefall_alp.utils.errors import UserError, clean_exit
 
 LISTS = ("final_caption30sec.jsonl", "caption30sec.jsonl")
@@ -30,11 +30,10 @@ LISTS = ("final_caption30sec.jsonl", "caption30sec.jsonl")
 
 def stretch_of_row(row: dict[str, Any]) -> tuple[float, float]:
     """Start and end in seconds. Raises ValueError when they bound nothing."""
-    start, end = row.get("start_time"), row.get("end_time")
-    numbers = all(isinstance(time, (int, float)) and not isinstance(time, bool) for time in (start, end))
-    if not numbers or not 0 <= start < end < math.inf:  # type: ignore[operator]
-        raise ValueError(f"start_time {start!r} and end_time {end!r} bound no stretch")
-    return float(start), float(end)  # type: ignore[arg-type]
+    times = row.get("start_time"), row.get("end_time")
+    if not all(isinstance(time, (int, float)) for time in times):
+        raise ValueError(f"start_time {times[0]!r} and end_time {times[1]!r} are no numbers")
+    return stretch(*times)
 
 
 def jamendomaxcaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:

@@ -39,25 +39,26 @@ def meld_items(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
     for path in existing_lists((root / name for name in SPLIT_OF_LIST), skipped):
         split = SPLIT_OF_LIST[path.name]
         audio = index_audio(find_audio(root, path.name.partition("_")[0]), str)
-        for where, row in csv_rows(path, COLUMNS, skipped):
-            with skipped.bad_row(where):
-                stem = f"dia{int(row['Dialogue_ID'])}_utt{int(row['Utterance_ID'])}"
-                key = meld(split, stem)
-                with skipped.bad_row(where, key=key, split=split):
-                    if row["Emotion"] not in EMOTIONS:
-                        raise ValueError(f"emotion {row['Emotion']!r} is none of {', '.join(EMOTIONS)}")
-                    known = {"emotion": EMOTIONS[row["Emotion"]]}
-                    if row["Speaker"] in GENDERS:
-                        known["gender"] = GENDERS[row["Speaker"]]
-                    yield AudioItem(key, audio.get(stem), split, attributes=known)
+        with skipped.reading(path.name, split):
+            for where, row in csv_rows(path, COLUMNS, skipped):
+                with skipped.bad_row(where):
+                    stem = f"dia{int(row['Dialogue_ID'])}_utt{int(row['Utterance_ID'])}"
+                    key = meld(split, stem)
+                    with skipped.bad_row(where, key=key, split=split):
+                        if row["Emotion"] not in EMOTIONS:
+                            raise ValueError(f"emotion {row['Emotion']!r} is none of {', '.join(EMOTIONS)}")
+                        known = {"emotion": EMOTIONS[row["Emotion"]]}
+                        if row["Speaker"] in GENDERS:
+                            known["gender"] = GENDERS[row["Speaker"]]
+                        yield AudioItem(key, audio.get(stem), split, attributes=known)
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("meld", meld_items(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("meld", meld_items(args.corpus_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

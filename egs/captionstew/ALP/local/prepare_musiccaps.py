@@ -19,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_id
+from icefall_alp.data.audio_keys import SCHEMES, check_youtube_times, youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
 from icefall_alp.data.damaged_rows import UNKNOWN_SPLIT, rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
 from icefall_alp.utils.errors import clean_exit
 
-COLUMNS = ("ytid", "start_s", "caption", "is_audioset_eval")
+COLUMNS = ("ytid", "start_s", "end_s", "caption", "is_audioset_eval")
 BEGINS_ROW = r"[A-Za-z0-9_-]{11},[0-9]"
 SPLIT_OF_EVAL = {"False": "train", "True": "test"}
 
@@ -43,7 +43,8 @@ def musiccaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
             with skipped.bad_row(where, key=key, split=split):
                 if value not in SPLIT_OF_EVAL:
                     raise ValueError(f"is_audioset_eval {value!r} is neither True nor False")
-                yield CaptionedAudio(key, audio.get(row["ytid"]), split, (clean_caption(row["caption"]),))
+                check_youtube_times(row["start_s"], row["end_s"])
+                yield CaptionedAudio(key, audio.get(row["ytid"]), split, (clean_caption(row["caption"]),), row="")
 
 
 @clean_exit

@@ -47,12 +47,13 @@ def musicqa(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
     for path in existing_lists((root / name for name in SPLIT_OF_LIST), skipped):
         split = SPLIT_OF_LIST[path.name]
         answers: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for where, row in json_rows(path, skipped):
-            with skipped.bad_row(where):
-                name = text_field(row, "audio_name")
-                with skipped.bad_row(where, key=audio_keys.musicqa(name), split=split):
-                    pair = question_and_answer(row)  # before answers[name], which makes a clip of the name
-                    answers[name].append(pair)
+        with skipped.reading(path.name, split):
+            for where, row in json_rows(path, skipped):
+                with skipped.bad_row(where):
+                    name = text_field(row, "audio_name")
+                    with skipped.bad_row(where, key=audio_keys.musicqa(name), split=split):
+                        pair = question_and_answer(row)  # before answers[name], which makes a clip of the name
+                        answers[name].append(pair)
         for name, pairs in answers.items():
             yield QuestionedAudio(
                 audio_keys.musicqa(name), audio.get(PurePosixPath(name).stem), split, group_questions(pairs)
@@ -63,8 +64,8 @@ def musicqa(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("musicqa", musicqa(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("musicqa", musicqa(args.corpus_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from typing import Any
 
 from icefall_alp.data.audio_keys import nsynth as note_key
 from icefall_alp.data.captions import LabelledAudio
-from icefall_alp.data.corpus_lists import SkipList, json_object, read_json, text_field
+from icefall_alp.data.corpus_lists import SkipList, json_members, json_object, text_field
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
-from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.errors import clean_exit
 
 SPLITS = ("train", "valid", "test")
 FAMILIES = (
@@ -30,14 +30,12 @@ FAMILIES = (
 )  # fmt: skip
 
 
-def read_examples(path: Path) -> dict[str, Any]:
-    """The rows by note. Raises UserError when the file is absent or no JSON object."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; see the layout in --help")
-    try:
-        return json_object(read_json(path.read_bytes()))
-    except ValueError as error:
-        raise UserError(f"{path}: {error}; download it again") from error
+def family_of(row: Any) -> str:
+    """The family of a note's row. Raises ValueError when it is none of the eleven."""
+    family = text_field(json_object(row), "instrument_family_str")
+    if family not in FAMILIES:
+        raise ValueError(f"family {family!r} is none of {', '.join(FAMILIES)}")
+    return family
 
 
 def nsynth(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
@@ -45,23 +43,20 @@ def nsynth(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     for split in SPLITS:
         folder = f"nsynth-{split}"
         audio = index_audio(find_audio(root, f"{folder}/audio"), str)
-        for note, row in read_examples(root / folder / "examples.json").items():
-            where = f"{folder}/examples.json: {note}"
-            with skipped.bad_row(where):
-                key = note_key(note)
-                with skipped.bad_row(where, key=key, split=split):
-                    family = text_field(json_object(row), "instrument_family_str")
-                    if family not in FAMILIES:
-                        raise ValueError(f"family {family!r} is none of {', '.join(FAMILIES)}")
-                    yield LabelledAudio(key, audio.get(note), split, (family,))
+        with skipped.reading(f"{folder}/examples.json", split):
+            for where, note, row in json_members(root / folder / "examples.json", skipped):
+                with skipped.bad_row(where):
+                    key = note_key(note)
+                    with skipped.bad_row(where, key=key, split=split):
+                        yield LabelledAudio(key, audio.get(note), split, (family_of(row),))
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("nsynth", nsynth(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("nsynth", nsynth(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "nsynth", FAMILIES)
 
 

@@ -23,6 +23,7 @@ from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
 from icefall_alp.data.damaged_rows import rescue
 from icefall_alp.data.manifests import preparation_parser, write_classes, write_manifests
+from icefall_alp.data.times import stretch
 from icefall_alp.utils.errors import clean_exit
 
 COLUMNS = ("slice_file_name", "fsID", "start", "end", "fold", "class")
@@ -42,12 +43,7 @@ CLASSES = (  # in the order of classID
 
 def slice_key(sound: str, start_seconds: str, end_seconds: str) -> str:
     """Key of a slice. Raises ValueError when the times are none."""
-    try:
-        start, end = (round(float(seconds) * 1000) for seconds in (start_seconds, end_seconds))
-    except (ValueError, OverflowError):
-        start = end = -1
-    if not 0 <= start < end:
-        raise ValueError(f"{start_seconds!r} to {end_seconds!r} are no start and end in seconds")
+    start, end = (round(time * 1000) for time in stretch(start_seconds, end_seconds))
     return freesound(sound, f"[{start}, {end}]", sampling_rate=1000)
 
 

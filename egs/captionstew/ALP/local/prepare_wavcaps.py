@@ -50,13 +50,13 @@ def wavcaps(root: Path, audioset_dir: Path | None, skipped: SkipList) -> Iterato
         part = path.parent.name
         mine = [p for p in paths if any(folder.startswith(part) for folder in PurePosixPath(p).parts[:-1])]
         audio = index_audio(mine, str)
-        for where, row in json_rows(path, skipped, member="data"):
-            with skipped.bad_row(where):
-                name = text_field(row, "id").removesuffix(".wav")
-                duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
-                yield CaptionedAudio(
-                    key_of[part](name), audio.get(name), "train", (clean_caption(text_field(row, "caption")),)
-                )
+        with skipped.reading(path.name, "train"):
+            for where, row in json_rows(path, skipped, member="data"):
+                with skipped.bad_row(where):
+                    name = text_field(row, "id").removesuffix(".wav")
+                    duration_field(row)  # the file's own counts, but a row with a broken one is not to be trusted
+                    caption = clean_caption(text_field(row, "caption"))
+                    yield CaptionedAudio(key_of[part](name), audio.get(name), "train", (caption,), row="")
 
 
 @clean_exit
@@ -65,8 +65,8 @@ def main() -> None:
     parser = preparation_parser(__doc__)
     add_audioset_dir(parser)
     args = parser.parse_args()
-    skipped = SkipList()
-    write_manifests("wavcaps", wavcaps(args.corpus_dir, args.audioset_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("wavcaps", wavcaps(args.corpus_dir, args.audioset_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

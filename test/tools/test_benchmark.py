@@ -74,21 +74,22 @@ def test_the_encoder_is_timed_against_its_definition(monkeypatch, capsys, tiny_e
     assert (os.environ.get("ICEFALL_ALP_FUSED") != "0") == chains.FUSED  # left as it was
 
 
-def test_the_loss_in_rows_has_the_gradient_of_the_loss_at_once(monkeypatch, capsys):
-    arguments = ["loss", "--clips", "60", "--dim", "8", "--held", "600", "--rounds", "5"]
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
-    benchmark.main()
-    printed = capsys.readouterr().out
-    assert "60 clips, 600 of 3,600 similarities at a time" in printed and "x all at once (" in printed
+LOSS = "loss --clips 60 --dim 8 --held 600 --rounds 5"
+RANKS = "ranks --clips 40 --captions 3 --dim 4 --rounds 5"
 
 
-def test_ranks_are_measured_in_both_directions_and_beside_sorting(monkeypatch, capsys):
-    arguments = ["ranks", "--clips", "40", "--captions", "3", "--dim", "4", "--rounds", "5"]
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
-    benchmark.main()
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (LOSS, ("60 clips, 600 of 3,600 similarities at a time", "x all at once (")),
+        (RANKS, ("text to audio: 120 captions, 40 clips", "audio to text: 120 captions", "x sorting all (")),
+    ],
+)
+def test_what_is_timed_gives_what_its_baseline_gives(monkeypatch, capsys, command, told):
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *command.split()])
+    benchmark.main()  # ends in an error where they differ
     printed = capsys.readouterr().out
-    assert "text to audio: 120 captions, 40 clips" in printed and "audio to text: 120 captions, 40 clips" in printed
-    assert "x sorting all (" in printed
+    assert all(words in printed for words in told)
 
 
 def test_the_plain_captioning_step_computes_the_same_loss(tiny_encoder):

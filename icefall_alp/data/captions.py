@@ -28,6 +28,7 @@ from icefall_alp.data.audio_keys import UNWRITABLE, YOUTUBE_CLIP_MS
 from icefall_alp.utils.errors import UserError
 
 DOMAINS = ("sound", "music", "speech")
+SPLITS = ("train", "valid", "test")  # from what is trained on to what is held out most
 MAX_CAPTION_CHARACTERS = 10_000  # some ten times the longest that the sources have
 MOST_CHOICES = 4
 _SLACK_MS = 1000  # that codecs may add to a clip of ten seconds

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from icefall_alp.data.captions import (
+    SPLITS,
     AudioItem,
     CaptionedAudio,
     EventAudio,
@@ -27,9 +28,9 @@ from icefall_alp.data.captions import (
     SoundEvent,
 )
 from icefall_alp.data.corpus_lists import SkipList
+from icefall_alp.data.file_claims import FileClaims, is_whole
 
 PIECE = 250_000  # rows
-SPLITS = ("train", "valid", "test")
 Row = tuple[AudioItem, str]  # and the place in its list: file:line
 _CLASSES = {cls.__name__: cls for cls in (AudioItem, CaptionedAudio, LabelledAudio, EventAudio, QuestionedAudio)}
 
@@ -41,8 +42,8 @@ def joined_items(
 
     Captions of one key and file are joined, a row (`CaptionedAudio.row`) counts once. Of two files, two contents or
     two versions of a row with one key the first counts, of two splits the one that is held out: training on a test
-    clip would be worse than training on a clip less. Where two clips of one source claim the same whole file nobody
-    can tell whose it is: both stay, and it is noted.
+    clip would be worse than training on a clip less. The same holds for two keys that claim a whole file each: it can
+    hold one of the two clips, and what is said of the other would be wrong. Stretches of a file may be many.
 
     Args:
         items: as listed; `skipped.where` is their row while they are.
@@ -50,8 +51,9 @@ def joined_items(
         folder: where files without a name may lie for a while.
         piece: rows that are sorted in memory.
     """
-    rows = ((item, skipped.where) for item in items)
-    return _told_files(_one_for_each_key(_sorted(rows, folder, piece), skipped), skipped)
+    claims = FileClaims()
+    rows = _sorted(((claims.noted(item), skipped.where) for item in items), folder, piece)
+    return _one_for_each_file(_one_for_each_key(rows, skipped), claims, skipped)
 
 
 def _one_for_each_key(rows: Iterator[Row], skipped: SkipList) -> Iterator[Row]:
@@ -64,19 +66,16 @@ def _one_for_each_key(rows: Iterator[Row], skipped: SkipList) -> Iterator[Row]:
         yield known, first
 
 
-def _told_files(rows: Iterator[Row], skipped: SkipList) -> Iterator[AudioItem]:
-    """The items; one whose whole file another one has too is noted. Clips of one source lie side by side."""
-    before: AudioItem | None = None
+def _one_for_each_file(rows: Iterator[Row], claims: FileClaims, skipped: SkipList) -> Iterator[AudioItem]:
+    """The items; one whose whole file is another one's is noted. Every row is read when the first one comes."""
+    owners: dict[int, int] | None = None
     for item, where in rows:
-        if before is not None and item.path is not None and item.path == before.path and _are_whole(item, before):
-            cause = f"{before.key} has the same file, which can hold one of the two; both stay, each with its captions"
-            skipped.add("contradiction", cause, split=item.split, path=item.path, **_place(item, where))
-        before = item
+        owners = claims.owners() if owners is None else owners
+        if owners and is_whole(item) and owners.get(hash(item.path), hash(item.key)) != hash(item.key):
+            cause = "another clip has the same file, which can hold one of the two; that one stays"
+            skipped.add("contradiction", cause, split=item.split, path=str(item.path), **_place(item, where))
+            continue
         yield item
-
-
-def _are_whole(*items: AudioItem) -> bool:
-    return all(item.start == 0.0 and item.duration is None for item in items)
 
 
 def _place(item: AudioItem, where: str) -> dict[str, str]:

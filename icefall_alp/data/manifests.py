@@ -36,6 +36,7 @@ from icefall_alp.data.audio_scan import index_audio as index_audio
 from icefall_alp.data.audio_scan import kept_scan, read_header
 from icefall_alp.data.captions import (
     DOMAINS,
+    SPLITS,
     AudioHeader,
     AudioItem,
     CaptionedAudio,
@@ -46,7 +47,7 @@ from icefall_alp.data.captions import (
     read_jsonl,
 )
 from icefall_alp.data.corpus_lists import SkipList
-from icefall_alp.data.listing import SPLITS, joined_items
+from icefall_alp.data.listing import joined_items
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.errors import UserError
 

@@ -96,10 +96,17 @@ def test_rows_of_the_split_that_counts_are_not_compared_with_those_of_the_other(
     assert [reason for reason, _ in notes] == ["contradiction"] * 3
 
 
-def test_two_clips_in_one_file_are_noted_and_stay(tmp_path):
-    keys = ["yt:-_abcdefghi:0", "yt:-_abcdefghi:30000", "yt:other_video:0"]
+def test_of_two_clips_in_one_file_the_first_row_stays(tmp_path):
+    keys = ["yt:-_abcdefghi:30000", "yt:-_abcdefghi:0", "yt:other_video:0"]
     items = [captioned("Rain.", key=key, path=f"{key[3:8]}.wav") for key in keys]
-    assert left_out(items, tmp_path) == (items, [("contradiction", keys[1])])
+    assert left_out(items, tmp_path) == ([items[0], items[2]], [("contradiction", keys[1])])
+
+
+def test_of_two_clips_in_one_file_the_held_out_one_stays_wherever_it_stands(tmp_path):
+    keys = {"mtat:1": "train", "mtat:20": "train", "mtat:3": "test", "mtat:4": "valid"}
+    items = [captioned("Rain.", key=key, split=split) for key, split in keys.items()]
+    notes = [("contradiction", key) for key in ("mtat:1", "mtat:20", "mtat:4")]
+    assert left_out(items, tmp_path) == ([items[2]], notes)
 
 
 def test_stretches_of_one_file_and_clips_that_are_not_there_are_no_contradiction(tmp_path):

@@ -37,7 +37,7 @@ UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")  # controls
 MAX_ID_CHARACTERS = 255  # as many as a file name has
 _TIMED = ("fs", "jam")  # namespaces besides YouTube's whose keys may end in times
 _YOUTUBE_ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_YOUTUBE_STEM = re.compile(r"([A-Za-z0-9_-]{11})(?:_[0-9]+(?:\.[0-9]+)?){0,2}")
+_YOUTUBE_STEM = re.compile(r"([A-Za-z0-9_-]{11})(?:_([0-9]+(?:\.[0-9]+)?)(?:_[0-9]+(?:\.[0-9]+)?)?)?")
 _YOUTUBE_KEY = re.compile(r"yt:([A-Za-z0-9_-]{11}):([0-9]+|as)")
 _OTHER_KEY = re.compile(r"([a-z]+):(.+)")
 _TIMES = re.compile(r"(.+):([0-9]+)-([0-9]+)")
@@ -127,15 +127,21 @@ def check_youtube_times(start_seconds: object, end_seconds: object) -> None:
 
 
 def youtube_id(stem: str) -> str:
-    """The video in a file name without extension: `<id>`, `Y<id>`, either with `_<start>` or `_<start>_<end>`.
+    """The video that `youtube_file` finds."""
+    return youtube_file(stem)[0]
 
+
+def youtube_file(stem: str) -> tuple[str, str | None]:
+    """Video and start in seconds (None without one) of a file name without extension.
+
+    It is `<id>` or `Y<id>`, either with `_<start>` or `_<start>_<end>`; ValueError where it is something else.
     No name fits both with and without the leading Y: after eleven characters one has a digit where the other
     needs an underscore or the end.
     """
     match = _YOUTUBE_STEM.fullmatch(stem) or (stem[:1] == "Y" and _YOUTUBE_STEM.fullmatch(stem[1:]))
     if not match:
         raise ValueError(f"{stem!r} holds no YouTube id; expected <id>, Y<id>, <id>_<start> or <id>_<start>_<end>")
-    return match[1]
+    return match[1], match[2]
 
 
 def youtube_clip(name: str, form: str) -> tuple[str, str | None]:

@@ -123,18 +123,28 @@ class AudioIndex(Mapping[str, str]):
 
     def position(self, name: str) -> int:
         """Place of the first path of this name. Raises KeyError when there is none."""
+        for position, _ in self._found(name):
+            return position
+        raise KeyError(name)
+
+    def every(self, name: str) -> list[str]:
+        """All paths of this name, in their order."""
+        return [path for _, path in self._found(name)]
+
+    def _found(self, name: str) -> Iterator[tuple[int, str]]:
         wanted = hash(name)
         at = int(np.searchsorted(self._hashes, wanted))
         while at < len(self._hashes) and self._hashes[at] == wanted:
             position = int(self._positions[at])
-            if self._name_of(self._paths[position]) == name:
-                return position
+            path: str = self._paths[position]
+            if self._name_of(path) == name:
+                yield position, path
             at += 1
-        raise KeyError(name)
 
     def __getitem__(self, name: str) -> str:
-        path: str = self._paths[self.position(name)]
-        return path
+        for _, path in self._found(name):
+            return path
+        raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
         places = {self._name_of(self._paths[position]): None for position in np.sort(self._positions)}

@@ -68,6 +68,13 @@ class SkipList:
         else:
             self.add("contradiction", "listed before with other content; the first row counts", **details)
 
+    def keep_first(self, known: dict[str, Any], name: str, value: Any, **details: str) -> None:
+        """Put what a row says of `name` into `known`; where an earlier row said it, note the row."""
+        if name in known:
+            self.repeated(known[name] == value, **details)
+        else:
+            known[name] = value
+
     def lines(self) -> Iterator[str]:
         """Every entry as a line of JSON, in the order in which they came."""
         self._file.seek(0)

@@ -31,9 +31,9 @@ def test_ids_that_begin_with_dash_underscore_or_y_come_out_whole(video, shape):
 
 
 @given(videos, st.sampled_from(["", "Y"]), st.lists(st.integers(0, 99999), max_size=2))
-def test_file_names_give_back_the_video(video, prefix, times):
+def test_file_names_give_back_the_video_and_its_start(video, prefix, times):
     stem = prefix + video + "".join(f"_{time}" for time in times)
-    assert audio_keys.youtube_id(stem) == video
+    assert audio_keys.youtube_file(stem) == (video, str(times[0]) if times else None)
 
 
 @given(st.text(ID_CHARACTERS + ". ", max_size=40))

@@ -63,6 +63,7 @@ def test_the_index_equals_a_dict_also_where_hashes_are_equal(names, spread):
         patch.setattr(audio_scan, "hash", lambda name: len(name) % spread, raising=False)
         index = AudioIndex(table, lambda path: path.partition("/")[2])
         assert index == plain
+        assert all(index.every(name) == [path for path in table if path.partition("/")[2] == name] for name in names)
         assert index.get("no such name") is None
 
 

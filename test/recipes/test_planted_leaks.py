@@ -77,22 +77,20 @@ class Planter:
     def fusionaudio(self, video, start, again=False):
         row = {"audio_id": f"{video}_{start}_{start + 10}", "task": "Audio captioning", "output": "A crowd sings."}
         self.lines["fusionaudio/captions.jsonl"].append(json.dumps(row))
-        if not again:
-            self.audio(f"fusionaudio/{video}.wav")
+        self.audio(f"fusionaudio/{video}{f'_{start}' * again}.wav")
         return f"yt:{video}:{start}000"
 
     def audiocaps(self, video, start, again=False):
-        self.lines["audiocaps/train.csv"].append(f"1,{video},{start},A crowd sings loudly")
-        if not again:
-            self.audio(f"audiocaps/Y{video}.wav")
+        rows = self.lines["audiocaps/train.csv"]
+        rows.append(f"{len(rows)},{video},{start},A crowd sings loudly")
+        self.audio(f"audiocaps/Y{video}{f'_{start}' * again}.wav")
         return f"yt:{video}:{start}000"
 
     def musiccaps(self, video, start, again=False):
         self.lines["musiccaps/musiccaps-public.csv"].append(
             f'{video},{start},{start + 10},"/m/1","[]","A crowd\nsings.",0,False,False'
         )
-        if not again:
-            self.audio(f"musiccaps/{video}.wav")
+        self.audio(f"musiccaps/{video}{f'_{start}' * again}.wav")
         return f"yt:{video}:{start}000"
 
     def wavcaps(self, video, start):

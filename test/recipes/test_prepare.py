@@ -349,7 +349,7 @@ def test_tokenizer_of_the_captions(merged, tmp_path):
     ("corpus", "prepare", "words"),
     [
         ("audiocaps", lambda root: None, "no such folder"),
-        ("audiocaps", lambda root: root.mkdir(), "train.csv: no such file"),
+        ("audiocaps", lambda root: root.mkdir(), "test.csv: no such file"),
         ("clotho", lambda root: root.mkdir(), "no such file"),
         ("wavcaps", lambda root: root.mkdir(), "none of"),
         ("paraspeechcaps", lambda root: root.mkdir(), "none of train_base"),

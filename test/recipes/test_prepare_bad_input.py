@@ -6,7 +6,7 @@ import json
 import pytest
 
 from icefall_alp.data.manifests import listed_keys
-from test.recipes.preparation import CORPORA, Workplace, captions, labels, run
+from test.recipes.preparation import CORPORA, Workplace, captions, labels, run, source
 
 AUDIOCAPS = "audiocap_id,youtube_id,start_time,caption\n"
 MUSICCAPS = (
@@ -99,15 +99,16 @@ def test_a_clotho_crop_that_is_none_is_a_bad_row_and_the_sound_stays_known(place
 
 def test_audioset_strong_events_outside_their_clip_are_bad_rows(place):
     place.text("audioset_strong/mid_to_display_name.tsv", "/m/1\tBark\n")
-    times = ("9.5\t10.010", "50\t99", "10\t10.5", "nan\t3", "1\t1e999")
+    times = ("9.5\t10.010", "50\t99", "10\t10.5", "nan\t3", "1\t1e999", "1\t14", "9\t10.2")
     rows = "".join(f"b0RFKhbpFJA_30000\t{time}\t/m/1\n" for time in times)
     place.text("audioset_strong/audioset_train_strong.tsv", STRONG + rows)
     place.text("audioset_strong/audioset_eval_strong.tsv", STRONG)
     place.audio("audioset_strong/Yb0RFKhbpFJA.wav", seconds=10)
     place.prepare("audioset_strong")
     (cut,) = place.cuts("audioset_strong_train").values()
-    assert [event["onset"] for event in cut["supervisions"][0]["custom"]["events"]] == [9.5]
-    bad = [(f"audioset_train_strong.tsv:{line}", "bad_row") for line in (3, 4, 5, 6)]
+    events = cut["supervisions"][0]["custom"]["events"]
+    assert [(event["onset"], event["offset"]) for event in events] == [(9.5, 10.0)]
+    bad = [(f"audioset_train_strong.tsv:{line}", "bad_row") for line in range(3, 9)]
     assert lines(place, "audioset_strong") == bad
 
 
@@ -275,11 +276,25 @@ def test_an_audiocaps_row_counts_once_and_equal_captions_of_two_rows_both(place)
     assert (report["duplicate"], report["contradiction"]) == (2, 1)
 
 
-def test_two_clips_of_one_video_that_have_one_file_are_a_contradiction_and_stay(place):
-    audiocaps(place, train=f"{AUDIOCAPS}1,other______,30,A dog.\n2,other______,40,A cat.\n")
+def test_of_two_clips_of_one_video_that_have_one_file_the_first_row_counts(place):
+    audiocaps(place, train=f"{AUDIOCAPS}1,other______,40,A dog.\n2,other______,30,A cat.\n")
     place.prepare("audiocaps")
-    assert list(place.cuts("audiocaps_train")) == ["yt:other______:30000", "yt:other______:40000"]
+    (cut,) = place.cuts("audiocaps_train").values()
+    assert cut["id"] == "yt:other______:40000" and captions(cut) == ["A dog."]
     assert lines(place, "audiocaps") == [("train.csv:3", "contradiction")]
+
+
+@pytest.mark.parametrize(
+    ("of_30", "of_40", "other"),
+    [("_30", "_40_50", "_7"), ("", "_40", "_7"), ("_30_40", "_40.0", ""), ("_30", "", "_5")],
+)
+def test_of_several_files_of_a_video_a_clip_has_the_one_that_names_its_start(place, of_30, of_40, other):
+    audiocaps(place, train=f"{AUDIOCAPS}1,other______,30,A dog.\n2,other______,40,A cat.\n")
+    (place.corpora / "audiocaps/other______.wav").unlink()
+    place.audio(*(f"audiocaps/other______{times}.wav" for times in (of_30, of_40, other)))
+    place.prepare("audiocaps")
+    files = [source(cut) for cut in place.cuts("audiocaps_train").values()]
+    assert files == [f"other______{of_30}.wav", f"other______{of_40}.wav"] and not lines(place, "audiocaps")
 
 
 def test_musiccaps_has_one_caption_for_a_clip(place):

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the lists of one corpus say about clips of another: AudioSet's start times, Clotho's Freesound ids."""
+"""Lists that are looked up while others are read: classes, AudioSet's start times, Clotho's Freesound ids."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from icefall_alp.data import audio_keys
+from icefall_alp.data.audio_scan import AudioIndex, stem_of
 from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists, utf8_or_latin1
 from icefall_alp.data.damaged_rows import Rescue, rescue
 
@@ -19,6 +20,19 @@ CLOTHO_LISTS = {
     "clotho_metadata_validation.csv": "valid",  # last: four names are in two parts; ClothoAQA tests none of these
 }
 CLOTHO_COLUMNS = ("file_name", "sound_id", "start_end_samples")
+
+
+def read_classes(
+    rows: Iterable[tuple[str, dict[str, str]]], skipped: SkipList, name: str, value: str
+) -> dict[str, str]:
+    """A class list, in its order: the column `value` by the column `name`; of two rows the first counts."""
+    classes: dict[str, str] = {}
+    for where, row in rows:
+        with skipped.bad_row(where):
+            if not row[name] or not row[value]:
+                raise ValueError(f"empty {name} or {value}")
+            skipped.keep_first(classes, row[name], row[value], where=where)
+    return classes
 
 
 def segment_rows(path: Path, skipped: SkipList, damaged: Rescue | None = None) -> Iterator[tuple[str, dict[str, str]]]:
@@ -48,6 +62,21 @@ def segment_starts(audioset_dir: Path | None, skipped: SkipList) -> dict[str, st
     return starts
 
 
+def clip_file(audio: AudioIndex, key: str) -> str | None:
+    """The file of a YouTube clip in an index by video; None without one.
+
+    Of several files of the video it is the one that names the clip's start or, where none does, one that names none.
+    """
+    _, video, _ = key.split(":")
+    paths = audio.every(video)
+
+    def unlike(path: str) -> int:
+        _, start = audio_keys.youtube_file(stem_of(path))
+        return 1 if start is None else 2 * (audio_keys.youtube(video, start) != key)
+
+    return min(paths, key=unlike) if len(paths) > 1 else next(iter(paths), None)
+
+
 def _linked_sound(word: str) -> str:
     """Key of the sound that `https://freesound.org/people/<name>/sounds/<id>` leads to."""
     if "/sounds/" not in word:
@@ -55,19 +84,14 @@ def _linked_sound(word: str) -> str:
     return audio_keys.SCHEMES["freesound"](word)
 
 
-def clotho_keys(splits: dict[Path, str], skipped: SkipList) -> dict[str, str]:
-    """Clotho's keys by file name, from the metadata of some splits; of two rows the first counts."""
-    keys: dict[str, str] = {}
-    for path, split in splits.items():
-        damaged = rescue(_linked_sound, split)
-        for where, row in csv_rows(path, CLOTHO_COLUMNS, skipped, encoding=utf8_or_latin1(path), rescue=damaged):
-            with skipped.bad_row(where):
-                key = audio_keys.clotho(split, row["file_name"])
-                if row["sound_id"].strip().lower() not in ("", "not found"):
-                    with skipped.bad_row(where):
-                        key = audio_keys.freesound(row["sound_id"])  # known whatever the samples are, and it may leak
-                        key = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
-                if row["file_name"] in keys:
-                    skipped.repeated(key == keys[row["file_name"]], where=where)
-                keys.setdefault(row["file_name"], key)
-    return keys
+def add_clotho_keys(keys: dict[str, str], path: Path, split: str, skipped: SkipList) -> None:
+    """Put Clotho's keys by file name into `keys`, from the metadata of a split; of two rows the first counts."""
+    damaged = rescue(_linked_sound, split)
+    for where, row in csv_rows(path, CLOTHO_COLUMNS, skipped, encoding=utf8_or_latin1(path), rescue=damaged):
+        with skipped.bad_row(where):
+            key = audio_keys.clotho(split, row["file_name"])
+            if row["sound_id"].strip().lower() not in ("", "not found"):
+                with skipped.bad_row(where):
+                    key = audio_keys.freesound(row["sound_id"])  # known whatever the samples are, and it may leak
+                    key = audio_keys.freesound(row["sound_id"], row["start_end_samples"])
+            skipped.keep_first(keys, row["file_name"], key, where=where)

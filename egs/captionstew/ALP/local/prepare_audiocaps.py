@@ -18,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lookups import clip_file
+
 from icefall_alp.data.audio_keys import SCHEMES, youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
@@ -26,9 +28,7 @@ from icefall_alp.data.manifests import find_audio, index_audio, preparation_pars
 from icefall_alp.utils.errors import clean_exit
 
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
-SPLIT_OF_LIST = {"train": "train", "val": "valid", "test": "test"}
-
-
+SPLIT_OF_LIST = {"test": "test", "val": "valid", "train": "train"}  # where two rows contradict, the first one counts
 FOLDER_OF_VERSION = {"1": "dataset", "2": "dataset2.0"}
 
 
@@ -37,15 +37,21 @@ def audiocaps(root: Path, version: str, skipped: SkipList) -> Iterator[Captioned
     folder = root / FOLDER_OF_VERSION[version]
     lists = folder if folder.is_dir() else root
     audio = index_audio(find_audio(root), youtube_id)
+    clips: dict[str, str] = {}  # key by number of the row
     for name, split in SPLIT_OF_LIST.items():
         damaged = rescue(SCHEMES["youtube"], split)
         with skipped.reading(f"{name}.csv", split):
             for where, row in csv_rows(lists / f"{name}.csv", COLUMNS, skipped, rescue=damaged):
                 with skipped.bad_row(where):
-                    key = youtube(row["youtube_id"], row["start_time"])
+                    key, number = youtube(row["youtube_id"], row["start_time"]), row["audiocap_id"]
                     with skipped.bad_row(where, key=key, split=split):
-                        path, captions = audio.get(row["youtube_id"]), (clean_caption(row["caption"]),)
-                        yield CaptionedAudio(key, path, split, captions, row=row["audiocap_id"])
+                        if not number.strip():
+                            raise ValueError("empty audiocap_id")
+                        path, captions = clip_file(audio, key), (clean_caption(row["caption"]),)
+                        if clips.setdefault(number, key) != key:
+                            skipped.repeated(False, where=where, key=key, split=split)
+                            continue
+                        yield CaptionedAudio(key, path, split, captions, row=number)
 
 
 @clean_exit

@@ -15,10 +15,11 @@ Ids:      yt:<id>:<start ms>. Labels are display names.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from lookups import segment_rows
+from lookups import clip_file, read_classes, segment_rows
 
 from icefall_alp.data.audio_keys import SCHEMES, check_youtube_times, youtube, youtube_id
 from icefall_alp.data.captions import LabelledAudio
@@ -30,15 +31,16 @@ from icefall_alp.utils.errors import clean_exit
 TRAIN_LISTS = ("balanced_train_segments.csv", "unbalanced_train_segments.csv")
 
 
-def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
+def display_names(root: Path, skipped: SkipList) -> dict[str, str]:
     """Display name of each MID, in index order."""
     rows = csv_rows(root / "class_labels_indices.csv", ("index", "mid", "display_name"), skipped)
-    return {row["mid"]: row["display_name"] for _, row in rows}
+    return read_classes(rows, skipped, "mid", "display_name")
 
 
-def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
-    """Yield every segment with its labels."""
-    names = read_classes(root, skipped)
+def audioset(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledAudio]:
+    """Yield every segment with its labels; write the list of classes."""
+    root, names = args.corpus_dir, display_names(args.corpus_dir, skipped)
+    write_classes(args.manifests_dir, "audioset", names.values())
     audio = index_audio(find_audio(root), youtube_id)
     lists = [(path, "train") for path in existing_lists((root / name for name in TRAIN_LISTS), skipped)]
     for path, split in [*lists, (root / "eval_segments.csv", "test")]:
@@ -51,7 +53,7 @@ def audioset(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
                         mids = row["positive_labels"].split(",")
                         if unknown := [mid for mid in mids if mid not in names]:
                             raise ValueError(f"label {unknown[0]!r} is not in class_labels_indices.csv")
-                        yield LabelledAudio(key, audio.get(row["ytid"]), split, tuple(names[mid] for mid in mids))
+                        yield LabelledAudio(key, clip_file(audio, key), split, tuple(names[mid] for mid in mids))
 
 
 @clean_exit
@@ -59,8 +61,7 @@ def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
     with SkipList() as skipped:
-        write_manifests("audioset", audioset(args.corpus_dir, skipped), skipped, args)
-    write_classes(args.manifests_dir, "audioset", read_classes(args.corpus_dir, skipped).values())
+        write_manifests("audioset", audioset(args, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ Ids:      yt:<id>:<start ms>; segment_id is <id>_<start in ms>. Times of events 
 
 from __future__ import annotations
 
+import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+from lookups import clip_file, read_classes
 
 from icefall_alp.data.audio_keys import SCHEMES, YOUTUBE_CLIP_MS, youtube, youtube_clip, youtube_id
 from icefall_alp.data.captions import EventAudio, SoundEvent
@@ -29,14 +32,16 @@ from icefall_alp.data.times import stretch
 from icefall_alp.utils.errors import clean_exit
 
 SPLIT_OF_LIST = {"train": "train", "eval": "test"}
+CLIP_SECONDS = YOUTUBE_CLIP_MS / 1000
+ROUNDING = 0.1  # seconds that an event may end after its clip, and then ends with it; more is a mistake
 COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
 
 
-def read_classes(root: Path, skipped: SkipList) -> dict[str, str]:
+def display_names(root: Path, skipped: SkipList) -> dict[str, str]:
     """Display name of each MID, in the order of the list."""
     path = root / "mid_to_display_name.tsv"
     rows = csv_rows(path, ("mid", "display_name"), skipped, has_header=False, delimiter="\t")
-    return {row["mid"]: row["display_name"] for _, row in rows}
+    return read_classes(rows, skipped, "mid", "display_name")
 
 
 def read_event(row: dict[str, str], names: dict[str, str]) -> SoundEvent:
@@ -44,17 +49,18 @@ def read_event(row: dict[str, str], names: dict[str, str]) -> SoundEvent:
     if row["label"] not in names:
         raise ValueError(f"label {row['label']!r} is not in mid_to_display_name.tsv")
     onset, offset = stretch(row["start_time_seconds"], row["end_time_seconds"])
-    if onset * 1000 >= YOUTUBE_CLIP_MS:
-        raise ValueError(f"an event from {onset:g} s lies outside the clip's ten seconds")
-    return SoundEvent(names[row["label"]], onset, offset)
+    if onset >= CLIP_SECONDS or offset > CLIP_SECONDS + ROUNDING:
+        raise ValueError(f"an event from {onset:g} s to {offset:g} s leaves the clip's ten seconds")
+    return SoundEvent(names[row["label"]], onset, min(offset, CLIP_SECONDS))
 
 
-def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
-    """Yield every clip with its events."""
-    names = read_classes(root, skipped)
+def audioset_strong(args: argparse.Namespace, skipped: SkipList) -> Iterator[EventAudio]:
+    """Yield every clip with its events; write the list of classes."""
+    root, names = args.corpus_dir, display_names(args.corpus_dir, skipped)
+    write_classes(args.manifests_dir, "audioset_strong", names.values())
     audio = index_audio(find_audio(root), youtube_id)
     for part, split in SPLIT_OF_LIST.items():
-        events: dict[str, list[SoundEvent]] = defaultdict(list)
+        events: dict[str, set[SoundEvent]] = defaultdict(set)
         path, damaged = root / f"audioset_{part}_strong.tsv", rescue(SCHEMES["youtube"], split)
         with skipped.reading(path.name, split):
             for where, row in csv_rows(path, COLUMNS, skipped, delimiter="\t", rescue=damaged):
@@ -62,10 +68,12 @@ def audioset_strong(root: Path, skipped: SkipList) -> Iterator[EventAudio]:
                     key = youtube(*youtube_clip(row["segment_id"], "<id>_<ms>"))
                     with skipped.bad_row(where, key=key, split=split):
                         event = read_event(row, names)  # before events[key], which makes a clip of the key
-                        events[key].append(event)
+                        if event in events[key]:
+                            skipped.repeated(True, where=where, key=key, split=split)
+                        events[key].add(event)
         for key, found in events.items():
             ordered = sorted(found, key=lambda event: (event.onset, event.offset, event.label))
-            yield EventAudio(key, audio.get(key.split(":")[1]), split, tuple(ordered))
+            yield EventAudio(key, clip_file(audio, key), split, tuple(ordered))
 
 
 @clean_exit
@@ -73,8 +81,7 @@ def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
     with SkipList() as skipped:
-        write_manifests("audioset_strong", audioset_strong(args.corpus_dir, skipped), skipped, args)
-    write_classes(args.manifests_dir, "audioset_strong", read_classes(args.corpus_dir, skipped).values())
+        write_manifests("audioset_strong", audioset_strong(args, skipped), skipped, args)
 
 
 if __name__ == "__main__":

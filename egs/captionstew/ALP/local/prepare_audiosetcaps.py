@@ -25,7 +25,7 @@ from pathlib import Path
 
 from lookups import add_audioset_dir, segment_starts
 
-from icefall_alp.data.audio_keys import youtube, youtube_clip, youtube_id
+from icefall_alp.data.audio_keys import youtube, youtube_clip, youtube_file
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_manifests
@@ -47,8 +47,7 @@ def clip_key(starts: dict[str, str], name: str, form: str) -> str:
 
 def file_key(starts: dict[str, str], stem: str) -> str:
     """Key of an audio file, which is named in any of the three ways."""
-    video = youtube_id(stem)
-    start = stem.partition(video)[2].lstrip("_").partition("_")[0]
+    video, start = youtube_file(stem)
     return youtube(video, start or starts.get(video))
 
 

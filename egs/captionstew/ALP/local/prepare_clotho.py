@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lookups import clotho_keys
+from lookups import add_clotho_keys
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
@@ -35,7 +35,8 @@ def clotho(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     for folder, split in SPLIT_OF_FOLDER.items():
         # one list without the other is of no use: without its Freesound id no clip can be told to be evaluated
         with skipped.reading(folder, split):
-            keys = clotho_keys({root / f"clotho_metadata_{folder}.csv": split}, skipped)
+            keys: dict[str, str] = {}
+            add_clotho_keys(keys, root / f"clotho_metadata_{folder}.csv", split, skipped)
             path, named = root / f"clotho_captions_{folder}.csv", set()
             for where, row in csv_rows(path, ("file_name", *CAPTIONS), skipped, encoding=utf8_or_latin1(path)):
                 name = row["file_name"]

@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from lookups import CLOTHO_LISTS, clotho_keys
+from lookups import CLOTHO_LISTS, add_clotho_keys
 
 from icefall_alp.data import audio_keys
 from icefall_alp.data.captions import QuestionedAudio, clean_caption, group_questions
@@ -33,11 +33,21 @@ SPLIT_OF_LIST = {"train": "train", "val": "valid", "test": "test"}
 COLUMNS = ("file_name", "QuestionText", "answer")
 
 
+def clotho_keys(clotho_dir: Path | None, skipped: SkipList) -> dict[str, str]:
+    """Clotho's keys by file name. A list that is lost may have evaluated clips: of Clotho, or of those asked about."""
+    keys: dict[str, str] = {}
+    if clotho_dir is None:
+        return keys
+    with skipped.reading(str(clotho_dir), "test"):
+        for path in existing_lists((clotho_dir / name for name in CLOTHO_LISTS), skipped):
+            with skipped.reading(path.name, "test"):
+                add_clotho_keys(keys, path, CLOTHO_LISTS[path.name], skipped)
+    return keys
+
+
 def clothoaqa(root: Path, clotho_dir: Path | None, skipped: SkipList) -> Iterator[QuestionedAudio]:
     """Yield every clip with its questions."""
-    metadata = {} if clotho_dir is None else {clotho_dir / name: part for name, part in CLOTHO_LISTS.items()}
-    there = existing_lists(metadata, skipped) if metadata else []
-    keys = clotho_keys({path: metadata[path] for path in there}, skipped)
+    keys = clotho_keys(clotho_dir, skipped)
     for part, split in SPLIT_OF_LIST.items():
         answers: dict[str, list[tuple[str, str]]] = defaultdict(list)
         path = root / f"clotho_aqa_{part}.csv"

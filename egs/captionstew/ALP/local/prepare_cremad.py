@@ -22,7 +22,7 @@ from pathlib import Path
 from icefall_alp.data.audio_keys import crema
 from icefall_alp.data.captions import LabelledAudio
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
-from icefall_alp.data.damaged_rows import rescue
+from icefall_alp.data.damaged_rows import UNKNOWN_SPLIT, rescue
 from icefall_alp.data.manifests import find_audio, index_audio, preparation_parser, write_classes, write_manifests
 from icefall_alp.utils.errors import clean_exit
 from icefall_alp.utils.seeds import stable_seed
@@ -54,11 +54,12 @@ def read_list(root: Path, skipped: SkipList) -> list[tuple[str, str, str, str]]:
     """Each utterance as file:line, stem, actor and code of the emotion."""
     utterances = []
     path = root / "SentenceFilenames.csv"
-    for where, row in csv_rows(path, ("Filename",), skipped, rescue=rescue(stem_key)):
-        with skipped.bad_row(where):
-            stem_key(row["Filename"])
-            actor, _, emotion, _ = row["Filename"].split("_")
-            utterances.append((where, row["Filename"], actor, emotion))
+    with skipped.reading(path.name, UNKNOWN_SPLIT):
+        for where, row in csv_rows(path, ("Filename",), skipped, rescue=rescue(stem_key)):
+            with skipped.bad_row(where):
+                stem_key(row["Filename"])
+                actor, _, emotion, _ = row["Filename"].split("_")
+                utterances.append((where, row["Filename"], actor, emotion))
     return utterances
 
 
@@ -68,14 +69,15 @@ def demographics(root: Path, skipped: SkipList) -> dict[str, dict[str, str]]:
     if not path.is_file():
         skipped.add("no_list", "no such file", where=path.name)
         return {}
-    actors = {}
-    for where, row in csv_rows(path, ("ActorID", "Age", "Sex"), skipped):
-        with skipped.bad_row(where):
-            decade = int(row["Age"]) // 10 if row["Age"] else None
-            if row["Sex"] not in ("Male", "Female") or decade not in (None, *range(1, 9)):
-                raise ValueError(f"sex {row['Sex']!r} and age {row['Age']!r} are not of an actor")
-            age = {} if decade is None else {"age": AGES[(decade - 1) // 2]}
-            actors[row["ActorID"]] = {"gender": row["Sex"].lower(), **age}
+    actors: dict[str, dict[str, str]] = {}
+    with skipped.reading(path.name, "train"):  # it names no clip that anybody evaluates
+        for where, row in csv_rows(path, ("ActorID", "Age", "Sex"), skipped):
+            with skipped.bad_row(where):
+                decade = int(row["Age"]) // 10 if row["Age"] else None
+                if row["Sex"] not in ("Male", "Female") or decade not in (None, *range(1, 9)):
+                    raise ValueError(f"sex {row['Sex']!r} and age {row['Age']!r} are not of an actor")
+                age = {} if decade is None else {"age": AGES[(decade - 1) // 2]}
+                skipped.keep_first(actors, row["ActorID"], {"gender": row["Sex"].lower(), **age}, where=where)
     return actors
 
 
@@ -99,8 +101,8 @@ def cremad(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("cremad", cremad(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("cremad", cremad(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "cremad", EMOTIONS.values())
 
 

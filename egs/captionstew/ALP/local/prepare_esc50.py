@@ -43,21 +43,23 @@ def damaged_key(word: str) -> str:
 
 def esc50(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every clip with its class."""
-    for where, row in csv_rows(root / "meta/esc50.csv", COLUMNS, skipped, rescue=rescue(damaged_key)):
-        with skipped.bad_row(where):
-            key = esc50_key(row["src_file"], row["take"])
-            with skipped.bad_row(where, key=key, split="test"):
-                if row["category"] not in CLASSES:
-                    raise ValueError(f"category {row['category']!r} is none of the 50")
-                yield LabelledAudio(key, f"audio/{row['filename']}", "test", (row["category"],))
+    path = root / "meta/esc50.csv"
+    with skipped.reading(path.name, "test"):
+        for where, row in csv_rows(path, COLUMNS, skipped, rescue=rescue(damaged_key)):
+            with skipped.bad_row(where):
+                key = esc50_key(row["src_file"], row["take"])
+                with skipped.bad_row(where, key=key, split="test"):
+                    if row["category"] not in CLASSES:
+                        raise ValueError(f"category {row['category']!r} is none of the 50")
+                    yield LabelledAudio(key, f"audio/{row['filename']}", "test", (row["category"],))
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("esc50", esc50(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("esc50", esc50(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "esc50", CLASSES)
 
 

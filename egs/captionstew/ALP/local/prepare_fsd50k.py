@@ -14,8 +14,11 @@ Ids:      fs:<fname>; fname is the Freesound id. Labels are already propagated t
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
+
+from lookups import read_classes
 
 from icefall_alp.data.audio_keys import SCHEMES, freesound
 from icefall_alp.data.captions import LabelledAudio
@@ -28,39 +31,40 @@ COLUMNS = {"dev": ("fname", "labels", "mids", "split"), "eval": ("fname", "label
 SPLIT_OF_VALUE = {"train": "train", "val": "valid", "test": "test"}
 
 
-def read_classes(root: Path, skipped: SkipList) -> list[str]:
-    """The class names in index order."""
+def mids(root: Path, skipped: SkipList) -> dict[str, str]:
+    """MID of each class name, in index order."""
     path = root / "FSD50K.ground_truth/vocabulary.csv"
     rows = csv_rows(path, ("index", "label", "mid"), skipped, has_header=False)
-    return [row["label"] for _, row in rows]
+    return read_classes(rows, skipped, "label", "mid")
 
 
-def fsd50k(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
-    """Yield every clip with its labels."""
-    classes = set(read_classes(root, skipped))
+def fsd50k(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledAudio]:
+    """Yield every clip with its labels; write the list of classes."""
+    root, classes = args.corpus_dir, mids(args.corpus_dir, skipped)
+    write_classes(args.manifests_dir, "fsd50k", classes)
     for part, columns in COLUMNS.items():
         audio = index_audio(find_audio(root, f"FSD50K.{part}_audio"), str)
         path, damaged = root / f"FSD50K.ground_truth/{part}.csv", rescue(SCHEMES["freesound"])
-        for where, row in csv_rows(path, columns, skipped, rescue=damaged):
-            with skipped.bad_row(where):
-                key, value = freesound(row["fname"]), row.get("split", "test")
-                split = SPLIT_OF_VALUE.get(value, UNKNOWN_SPLIT)
-                with skipped.bad_row(where, key=key, split=split):
-                    if value not in SPLIT_OF_VALUE:
-                        raise ValueError(f"split {value!r} is neither train nor val")
-                    labels = tuple(row["labels"].split(","))
-                    if unknown := [label for label in labels if label not in classes]:
-                        raise ValueError(f"label {unknown[0]!r} is not in vocabulary.csv")
-                    yield LabelledAudio(key, audio.get(row["fname"]), split, labels)
+        with skipped.reading(path.name, UNKNOWN_SPLIT):  # both have evaluated clips
+            for where, row in csv_rows(path, columns, skipped, rescue=damaged):
+                with skipped.bad_row(where):
+                    key, value = freesound(row["fname"]), row.get("split", "test")
+                    split = SPLIT_OF_VALUE.get(value, UNKNOWN_SPLIT)
+                    with skipped.bad_row(where, key=key, split=split):
+                        if value not in SPLIT_OF_VALUE:
+                            raise ValueError(f"split {value!r} is neither train nor val")
+                        labels = tuple(row["labels"].split(","))
+                        if unknown := [label for label in labels if label not in classes]:
+                            raise ValueError(f"label {unknown[0]!r} is not in vocabulary.csv")
+                        yield LabelledAudio(key, audio.get(row["fname"]), split, labels)
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("fsd50k", fsd50k(args.corpus_dir, skipped), skipped, args)
-    write_classes(args.manifests_dir, "fsd50k", read_classes(args.corpus_dir, skipped))
+    with SkipList() as skipped:
+        write_manifests("fsd50k", fsd50k(args, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from lookups import add_audioset_dir, segment_starts
+from lookups import add_audioset_dir, clip_file, segment_starts
 
 from icefall_alp.data.audio_keys import check_youtube_times, youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
@@ -77,7 +77,7 @@ def fusionaudio(args: argparse.Namespace, skipped: SkipList) -> Iterator[Caption
                 with skipped.bad_row(where):
                     video, start = clip_of(text_field(row, args.id_column), pattern)
                     key, caption = youtube(video, start or starts.get(video)), clean_caption(text_field(row, "output"))
-                    yield CaptionedAudio(key, audio.get(video), "train", (caption,), row="")
+                    yield CaptionedAudio(key, clip_file(audio, key), "train", (caption,), row="")
         for task, count in sorted(other_tasks.items()):
             skipped.add("other_task", f"{count:,} rows of the task {task!r}", count, where=path.name)
 

@@ -56,23 +56,24 @@ def magnatagatune(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every clip that has one of the 50 tags."""
     path = root / "annotations_final.csv"
     columns = ("clip_id", *TAGS, "mp3_path")
-    for where, row in csv_rows(path, columns, skipped, delimiter="\t", rescue=rescue(damaged_key)):
-        with skipped.bad_row(where):
-            key, mp3 = clip_key(row["clip_id"]), row["mp3_path"]
-            folder, _, _ = mp3.partition("/")
-            split = SPLIT_OF_FOLDER.get(folder, UNKNOWN_SPLIT)
-            with skipped.bad_row(where, key=key, split=split):
-                if folder not in SPLIT_OF_FOLDER:
-                    raise ValueError(f"mp3_path {mp3!r} is in none of the folders 0-9, a-f")
-                yield LabelledAudio(key, mp3, split, read_tags(row))
+    with skipped.reading(path.name, UNKNOWN_SPLIT):
+        for where, row in csv_rows(path, columns, skipped, delimiter="\t", rescue=rescue(damaged_key)):
+            with skipped.bad_row(where):
+                key, mp3 = clip_key(row["clip_id"]), row["mp3_path"]
+                folder, _, _ = mp3.partition("/")
+                split = SPLIT_OF_FOLDER.get(folder, UNKNOWN_SPLIT)
+                with skipped.bad_row(where, key=key, split=split):
+                    if folder not in SPLIT_OF_FOLDER:
+                        raise ValueError(f"mp3_path {mp3!r} is in none of the folders 0-9, a-f")
+                    yield LabelledAudio(key, mp3, split, read_tags(row))
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("magnatagatune", magnatagatune(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("magnatagatune", magnatagatune(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "magnatagatune", TAGS)
 
 

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lookups import clip_file
+
 from icefall_alp.data.audio_keys import SCHEMES, check_youtube_times, youtube, youtube_id
 from icefall_alp.data.captions import CaptionedAudio, clean_caption
 from icefall_alp.data.corpus_lists import SkipList, csv_rows
@@ -35,24 +37,25 @@ def musiccaps(root: Path, skipped: SkipList) -> Iterator[CaptionedAudio]:
     """Yield every clip with its caption."""
     audio = index_audio(find_audio(root), youtube_id)
     path, damaged = root / "musiccaps-public.csv", rescue(SCHEMES["youtube"])
-    for where, row in csv_rows(path, COLUMNS, skipped, begins_row=BEGINS_ROW, rescue=damaged):
-        value = row["is_audioset_eval"]
-        split = SPLIT_OF_EVAL.get(value, UNKNOWN_SPLIT)
-        with skipped.bad_row(where, split=split):
-            key = youtube(row["ytid"], row["start_s"])
-            with skipped.bad_row(where, key=key, split=split):
-                if value not in SPLIT_OF_EVAL:
-                    raise ValueError(f"is_audioset_eval {value!r} is neither True nor False")
-                check_youtube_times(row["start_s"], row["end_s"])
-                yield CaptionedAudio(key, audio.get(row["ytid"]), split, (clean_caption(row["caption"]),), row="")
+    with skipped.reading(path.name, UNKNOWN_SPLIT):
+        for where, row in csv_rows(path, COLUMNS, skipped, begins_row=BEGINS_ROW, rescue=damaged):
+            value = row["is_audioset_eval"]
+            split = SPLIT_OF_EVAL.get(value, UNKNOWN_SPLIT)
+            with skipped.bad_row(where, split=split):
+                key = youtube(row["ytid"], row["start_s"])
+                with skipped.bad_row(where, key=key, split=split):
+                    if value not in SPLIT_OF_EVAL:
+                        raise ValueError(f"is_audioset_eval {value!r} is neither True nor False")
+                    check_youtube_times(row["start_s"], row["end_s"])
+                    yield CaptionedAudio(key, clip_file(audio, key), split, (clean_caption(row["caption"]),), row="")
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("musiccaps", musiccaps(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("musiccaps", musiccaps(args.corpus_dir, skipped), skipped, args)
 
 
 if __name__ == "__main__":

@@ -55,23 +55,24 @@ def damaged_key(word: str) -> str:
 def urbansound8k(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
     """Yield every clip with its class."""
     path = root / "metadata/UrbanSound8K.csv"
-    for where, row in csv_rows(path, COLUMNS, skipped, rescue=rescue(damaged_key)):
-        with skipped.bad_row(where):
-            key = freesound(row["fsID"])
-            with skipped.bad_row(where, key=key, split="test"):
-                key = slice_key(row["fsID"], row["start"], row["end"])
-                if row["class"] not in CLASSES:
-                    raise ValueError(f"class {row['class']!r} is none of the ten")
-                path = f"audio/fold{row['fold']}/{row['slice_file_name']}"
-                yield LabelledAudio(key, path, "test", (row["class"],))
+    with skipped.reading(path.name, "test"):
+        for where, row in csv_rows(path, COLUMNS, skipped, rescue=rescue(damaged_key)):
+            with skipped.bad_row(where):
+                key = freesound(row["fsID"])
+                with skipped.bad_row(where, key=key, split="test"):
+                    key = slice_key(row["fsID"], row["start"], row["end"])
+                    if row["class"] not in CLASSES:
+                        raise ValueError(f"class {row['class']!r} is none of the ten")
+                    audio = f"audio/fold{row['fold']}/{row['slice_file_name']}"
+                    yield LabelledAudio(key, audio, "test", (row["class"],))
 
 
 @clean_exit
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("urbansound8k", urbansound8k(args.corpus_dir, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("urbansound8k", urbansound8k(args.corpus_dir, skipped), skipped, args)
     write_classes(args.manifests_dir, "urbansound8k", CLASSES)
 
 

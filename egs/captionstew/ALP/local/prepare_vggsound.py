@@ -38,17 +38,18 @@ def vggsound(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledAu
     audio = index_audio(find_audio(args.corpus_dir), str)
     classes = set()
     path, damaged = args.corpus_dir / "vggsound.csv", rescue(SCHEMES["youtube"])
-    for where, row in csv_rows(path, COLUMNS, skipped, has_header=False, rescue=damaged):
-        split = row["split"] if row["split"] in SPLITS else UNKNOWN_SPLIT
-        with skipped.bad_row(where, split=split):
-            key = youtube(row["ytid"], row["start_seconds"])
-            with skipped.bad_row(where, key=key, split=split):
-                if row["split"] not in SPLITS:
-                    raise ValueError(f"split {row['split']!r} is neither train nor test")
-                if not row["label"]:
-                    raise ValueError("empty label")
-                classes.add(row["label"])
-                yield LabelledAudio(key, audio.get(file_stem(key)), split, (row["label"],))
+    with skipped.reading(path.name, UNKNOWN_SPLIT):
+        for where, row in csv_rows(path, COLUMNS, skipped, has_header=False, rescue=damaged):
+            split = row["split"] if row["split"] in SPLITS else UNKNOWN_SPLIT
+            with skipped.bad_row(where, split=split):
+                key = youtube(row["ytid"], row["start_seconds"])
+                with skipped.bad_row(where, key=key, split=split):
+                    if row["split"] not in SPLITS:
+                        raise ValueError(f"split {row['split']!r} is neither train nor test")
+                    if not row["label"]:
+                        raise ValueError("empty label")
+                    classes.add(row["label"])
+                    yield LabelledAudio(key, audio.get(file_stem(key)), split, (row["label"],))
     write_classes(args.manifests_dir, "vggsound", sorted(classes))
 
 
@@ -56,8 +57,8 @@ def vggsound(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledAu
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("vggsound", vggsound(args, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("vggsound", vggsound(args, skipped), skipped, args)
 
 
 if __name__ == "__main__":

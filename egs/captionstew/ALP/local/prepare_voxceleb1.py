@@ -41,15 +41,16 @@ def voxceleb1(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledA
     speakers = set()
     path = args.corpus_dir / "iden_split.txt"
     rows = csv_rows(path, ("part", "path"), skipped, has_header=False, delimiter=" ", rescue=rescue(voxceleb))
-    for where, row in rows:
-        with skipped.bad_row(where):
-            key, split = voxceleb(row["path"]), SPLIT_OF_PART.get(row["part"], UNKNOWN_SPLIT)
-            with skipped.bad_row(where, key=key, split=split):
-                if row["part"] not in SPLIT_OF_PART:
-                    raise ValueError(f"part {row['part']!r} is none of 1, 2, 3")
-                speaker = key.removeprefix("vox:").split("/")[0]
-                speakers.add(speaker)
-                yield LabelledAudio(key, audio.get(key), split, (speaker,))
+    with skipped.reading(path.name, UNKNOWN_SPLIT):
+        for where, row in rows:
+            with skipped.bad_row(where):
+                key, split = voxceleb(row["path"]), SPLIT_OF_PART.get(row["part"], UNKNOWN_SPLIT)
+                with skipped.bad_row(where, key=key, split=split):
+                    if row["part"] not in SPLIT_OF_PART:
+                        raise ValueError(f"part {row['part']!r} is none of 1, 2, 3")
+                    speaker = key.removeprefix("vox:").split("/")[0]
+                    speakers.add(speaker)
+                    yield LabelledAudio(key, audio.get(key), split, (speaker,))
     write_classes(args.manifests_dir, "voxceleb1", sorted(speakers))
 
 
@@ -57,8 +58,8 @@ def voxceleb1(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledA
 def main() -> None:
     """Read the command line and write the manifests."""
     args = preparation_parser(__doc__).parse_args()
-    skipped = SkipList()
-    write_manifests("voxceleb1", voxceleb1(args, skipped), skipped, args)
+    with SkipList() as skipped:
+        write_manifests("voxceleb1", voxceleb1(args, skipped), skipped, args)
 
 
 if __name__ == "__main__":

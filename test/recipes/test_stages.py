@@ -184,6 +184,23 @@ def test_damage_that_was_found_lets_stage_2_run_again():
     assert "damaged.jsonl" in inputs
 
 
+def test_strict_and_the_sentence_encoder_reach_their_commands():
+    plain, chosen = (
+        call("--stage", "1", "--stop-stage", "3", "--dry-run", "true", *options).stdout
+        for options in ((), ("--strict", "true", "--sentence-encoder", "data/pretrained/my encoder"))
+    )
+    assert "--strict" not in plain and "--sentence-encoder" not in plain
+    assert re.search(r"merge_captionstew\.py --corpora \S+ --strict$", chosen, re.M)
+    (describe,) = re.findall(r"^.*describe_cuts\.py.*$", chosen, re.M)
+    assert describe.endswith(r" --sentence-encoder data/pretrained/my\ encoder")
+    assert describe.count(r"data/pretrained/my\ encoder") == 2  # an input too: another one is described anew
+
+
+def test_strict_is_true_or_false():
+    result = call("--stage", "1", "--dry-run", "true", "--strict", "yes")
+    assert result.returncode == 2 and result.stderr == "error: --strict takes true or false, not 'yes'\n"
+
+
 def test_question_answering_names_every_run_and_task_and_depends_on_what_the_tasks_share():
     commands = call("--stage", "8", "--stop-stage", "8", "--dry-run", "true").stdout
     assert "evaluate_question_answering.py --num-jobs 2 --exp-dir exp/log_mel exp/untrained exp/tagging" in commands

@@ -19,6 +19,8 @@ subset=          # pretrain on this part of the data (conf/subsets/*.yaml): 400k
 supervised=      # also train and probe encoders of these corpora alone ("nsynth vggsound", Table 7)
 corpora=         # only these corpora in stage 0 ("a b"); absent ones are then an error
 features=stored  # stored (fbank on disk) or on_the_fly (FLAC on disk, fbank on the device that trains)
+strict=false     # true also leaves out all of a video or sound of which a part is evaluated (stage 1)
+sentence_encoder= # Hugging Face folder for the map of captions in stage 3; TF-IDF without one
 num_processes=1  # training processes, one per GPU
 num_jobs=2       # processes of stages 0, 2, 6 and 7
 parallel_runs=   # pretraining runs at a time, sharing the machine; without a number 2 for conf/mini, else 1
@@ -38,8 +40,11 @@ stage_0() { # Prepare one cutset per corpus, benchmarks too
 }
 
 stage_1() { # Merge the sources: one cut per piece of audio, at most 60 s, no benchmark audio; subsets, splits, SpeechQA
+  local options=(--corpora "$conf/corpora.yaml")
+  [[ $strict =~ ^(true|false)$ ]] || die "--strict takes true or false, not '$strict'"
+  [ "$strict" = false ] || options+=(--strict)
   once merge data/captionstew/summary.json data/manifests "$conf/corpora.yaml" "$conf/evaluated_names" -- \
-    local/merge_captionstew.py --corpora "$conf/corpora.yaml"
+    local/merge_captionstew.py "${options[@]}"
   once subsets data/captionstew/subsets.json data/captionstew/captionstew_train_cuts.jsonl.gz "$conf/subsets.yaml" -- \
     local/make_subsets.py --subsets "$conf/subsets.yaml"
   once splits data/splits data/manifests "$conf/splits.yaml" "$conf/corpora.yaml" -- \
@@ -64,8 +69,9 @@ stage_2() { # Compute fbank of every set that a configuration names
 }
 
 stage_3() { # Check and describe the cuts, train the tokenizer and, where none is public, a text decoder
-  once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml -- \
-    local/describe_cuts.py --paper conf/paper.yaml
+  once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml \
+    ${sentence_encoder:+"$sentence_encoder"} -- \
+    local/describe_cuts.py --paper conf/paper.yaml ${sentence_encoder:+--sentence-encoder "$sentence_encoder"}
   once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
   [ ! -f "$conf/pretrain_text_decoder.yaml" ] || once text_decoder data/pretrained/text_decoder data/tokenizer \
     "$conf/pretrain_text_decoder.yaml" -- local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"

@@ -68,12 +68,13 @@ class SkipList:
         else:
             self.add("contradiction", "listed before with other content; the first row counts", **details)
 
-    def keep_first(self, known: dict[str, Any], name: str, value: Any, **details: str) -> None:
-        """Put what a row says of `name` into `known`; where an earlier row said it, note the row."""
+    def keep_first(self, known: dict[Any, Any], name: Any, value: Any, **details: str) -> bool:
+        """Put what a row says of `name` into `known`; where an earlier row said it, note the row and return False."""
         if name in known:
             self.repeated(known[name] == value, **details)
-        else:
-            known[name] = value
+            return False
+        known[name] = value
+        return True
 
     def lines(self) -> Iterator[str]:
         """Every entry as a line of JSON, in the order in which they came."""
@@ -183,6 +184,7 @@ class _Dialect:
     encoding: str
     delimiter: str
     begins_row: re.Pattern[bytes] | None
+    has_quotes: bool
 
     def fields(self, record: bytes) -> list[str]:
         try:
@@ -190,7 +192,9 @@ class _Dialect:
         except UnicodeDecodeError as error:
             raise ValueError(f"not {self.encoding.upper()}: byte {error.start + 1} of the line") from error
         try:
-            return next(csv.reader([text], delimiter=self.delimiter, skipinitialspace=True, strict=True), [])
+            quoting = csv.QUOTE_MINIMAL if self.has_quotes else csv.QUOTE_NONE
+            rows = csv.reader([text], delimiter=self.delimiter, quoting=quoting, skipinitialspace=True, strict=True)
+            return next(rows, [])
         except csv.Error as error:
             name = {",": "comma", "\t": "TAB"}.get(self.delimiter, repr(self.delimiter))
             raise ValueError(f"not {name}-separated: {error}") from error
@@ -205,6 +209,7 @@ def csv_rows(
     delimiter: str = ",",
     begins_row: str | None = None,
     rescue: Rescue | None = None,
+    has_quotes: bool = True,
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Read a list with separators row by row, so that a damaged row spoils no other.
 
@@ -222,6 +227,7 @@ def csv_rows(
         begins_row: regular expression of how every row begins, for a list with line breaks in its texts. A stray quote
             can then not swallow the next row; without it a row is a line.
         rescue: finds the clip of a damaged row; for lists with evaluated clips.
+        has_quotes: whether fields may stand in quotes; without them a quote is a letter.
 
     Yields:
         `file:line` of the row's first line and the row by column name.
@@ -229,7 +235,7 @@ def csv_rows(
     Raises:
         UserError: no such file, a column that is not there, or, without a header, not one row with all columns.
     """
-    dialect = _Dialect(encoding, delimiter, re.compile(begins_row.encode()) if begins_row else None)
+    dialect = _Dialect(encoding, delimiter, re.compile(begins_row.encode()) if begins_row else None, has_quotes)
     names: list[str] | None = None if has_header else list(columns)
     num_rows = num_bad = 0
     for number, line, fields in _records(_lines(path, skipped), dialect, names):

@@ -88,6 +88,27 @@ def test_other_delimiters(tmp_path):
     assert rows == [("list.tsv:2", {"id": "1", "text": "a, b"})] and bad == [("list.tsv:3", "1 columns instead of 2")]
 
 
+def test_a_quote_is_a_letter_where_fields_have_no_quotes(tmp_path):
+    content = b'id\ttext\n1\t"Quoted" and odd"\n2\t"open\n3\t\xff\n'
+    rows, bad = read(tmp_path / "list.tsv", content, delimiter="\t", has_quotes=False)
+    assert [row["text"] for _, row in rows] == ['"Quoted" and odd"', '"open']
+    assert bad == [("list.tsv:4", "not UTF-8: byte 3 of the line")]
+
+
+def test_the_first_row_about_something_is_kept_and_others_are_noted():
+    skipped, known = SkipList(), {}
+    rows = [("/m/1", "Bark"), ("/m/2", "Meow"), ("/m/1", "Bark"), ("/m/1", "Moo")]
+    assert [skipped.keep_first(known, *row, where=f"a.csv:{n}") for n, row in enumerate(rows)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert known == {"/m/1": "Bark", "/m/2": "Meow"}
+    noted = [(entry["where"], entry["reason"]) for entry in skipped.entries]
+    assert noted == [("a.csv:2", "duplicate"), ("a.csv:3", "contradiction")]
+
+
 def test_a_truncated_gzip_file_gives_the_rows_before_its_end(tmp_path):
     whole = b"".join(b'{"id": "%d"}\n' % number for number in range(20_000))
     path = tmp_path / "rows.jsonl.gz"

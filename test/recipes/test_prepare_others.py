@@ -175,7 +175,7 @@ def test_the_label_of_a_musan_recording_is_its_part(place):
     }
     assert (place.manifests / "musan_classes.txt").read_text() == "noise\nmusic\nspeech\n"
     assert reasons(place.skipped("musan")) == [
-        ("duplicate", "musan:music-fma-0000"),
+        ("duplicate", "music/rfm/music-fma-0000.wav"),
         ("no_list", "speech"),
         ("unreadable", "musan:music-jamendo-0000"),
     ]

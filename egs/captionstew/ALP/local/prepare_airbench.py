@@ -53,7 +53,7 @@ def folder_of(part: str) -> str:
 def question_of(row: dict[str, Any], part: str, is_choice: bool) -> Question:
     """The question of a row. Raises ValueError when it cannot be asked or scored."""
     text, answer = text_field(row, "question"), text_field(row, "answer_gt")
-    ident = str(row.get("uniq_id", ""))
+    ident = "" if row.get("uniq_id") is None else str(row["uniq_id"])
     if not is_choice:
         meta = row.get("meta_info")
         reference = meta if isinstance(meta, str) else json.dumps(meta, ensure_ascii=False) if meta else ""
@@ -71,6 +71,7 @@ def airbench_items(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
     for path in existing_lists((root / name for name in LISTS), skipped):
         is_choice = path.parent.name == "Foundation"
         questions: dict[tuple[str, str], list[Question]] = {}
+        asked: dict[Any, Any] = {}
         with skipped.reading(path.name, "test"):
             for where, row in json_rows(path, skipped):
                 with skipped.bad_row(where):
@@ -78,9 +79,12 @@ def airbench_items(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
                     if part not in PARTS:
                         continue
                     name = text_field(row, "path")
-                    with skipped.bad_row(where, key=airbench(folder_of(part), name), split="test"):
+                    details = {"key": airbench(folder_of(part), name), "split": "test"}
+                    with skipped.bad_row(where, **details):
                         question = question_of(row, part, is_choice)  # before a clip is made of the name
-                        questions.setdefault((part, name), []).append(question)
+                        number = (part, question.id or (name, question))
+                        if skipped.keep_first(asked, number, (name, question), where=where, **details):
+                            questions.setdefault((part, name), []).append(question)
         for (part, name), own in questions.items():
             with skipped.bad_row(f"{path.name}: {name}"):
                 folder = folder_of(part)

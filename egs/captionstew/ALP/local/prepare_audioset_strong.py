@@ -73,7 +73,8 @@ def audioset_strong(args: argparse.Namespace, skipped: SkipList) -> Iterator[Eve
                         events[key].add(event)
         for key, found in events.items():
             ordered = sorted(found, key=lambda event: (event.onset, event.offset, event.label))
-            yield EventAudio(key, clip_file(audio, key), split, tuple(ordered))
+            with skipped.bad_row(f"{path.name}: {key}"):
+                yield EventAudio(key, clip_file(audio, key), split, tuple(ordered))
 
 
 @clean_exit

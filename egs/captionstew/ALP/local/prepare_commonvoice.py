@@ -13,14 +13,15 @@ Ids:      cv:<file stem>. Clips whose speaker says neither gender nor age are le
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from icefall_alp.data.audio_keys import commonvoice
 from icefall_alp.data.captions import AudioItem
-from icefall_alp.data.corpus_lists import SkipList, existing_lists
+from icefall_alp.data.corpus_lists import SkipList, csv_rows, existing_lists
 from icefall_alp.data.manifests import preparation_parser, write_manifests
-from icefall_alp.utils.errors import UserError, clean_exit
+from icefall_alp.utils.errors import clean_exit
 
 SPLIT_OF_LIST = {"train.tsv": "train", "dev.tsv": "valid", "test.tsv": "test"}
 GENDERS = {"male": "male", "female": "female", "male_masculine": "male", "female_feminine": "female"}
@@ -30,21 +31,7 @@ AGES = {
     "seventies": "seventies-eighties", "eighties": "seventies-eighties",
 }  # fmt: skip
 COLUMNS = ("path", "age", "gender")
-
-
-def tsv_rows(path: Path, skipped: SkipList) -> Iterator[tuple[str, dict[str, str]]]:
-    """`file:line` and the row by column name; sentences hold quotes that mean nothing."""
-    with path.open("rb") as stream:
-        names = next(stream, b"").decode("utf-8", "replace").rstrip("\r\n").split("\t")
-        if absent := [name for name in COLUMNS if name not in names]:
-            raise UserError(f"{path.name}:1: no column {', '.join(absent)}; take the list of the release as it is")
-        for number, raw in enumerate(stream, start=2):
-            where = f"{path.name}:{number}"
-            with skipped.bad_row(where):
-                fields = raw.decode("utf-8").rstrip("\r\n").split("\t")  # UnicodeDecodeError is a ValueError
-                if len(fields) != len(names):
-                    raise ValueError(f"{len(fields)} columns instead of {len(names)}")
-                yield where, dict(zip(names, fields, strict=True))
+VALUES = {"gender": GENDERS, "age": AGES}
 
 
 def common_voice(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
@@ -52,16 +39,21 @@ def common_voice(root: Path, skipped: SkipList) -> Iterator[AudioItem]:
     for path in existing_lists((root / "en" / name for name in SPLIT_OF_LIST), skipped):
         split = SPLIT_OF_LIST[path.name]
         num_unknown = 0
+        not_asked: Counter[tuple[str, str]] = Counter()
         with skipped.reading(path.name, split):
-            for where, row in tsv_rows(path, skipped):
+            for where, row in csv_rows(path, COLUMNS, skipped, delimiter="\t", has_quotes=False):
                 with skipped.bad_row(where):
-                    known = {"gender": GENDERS.get(row["gender"], ""), "age": AGES.get(row["age"], "")}
-                    known = {name: value for name, value in known.items() if value}
+                    not_asked.update(
+                        (name, row[name]) for name in VALUES if row[name] and row[name] not in VALUES[name]
+                    )
+                    known = {name: values[row[name]] for name, values in VALUES.items() if row[name] in values}
                     if not known:
                         num_unknown += 1
                         continue
                     key = commonvoice(row["path"])
                     yield AudioItem(key, f"en/clips/{row['path']}", split, attributes=known)
+        for (name, value), count in sorted(not_asked.items()):
+            skipped.add("not_asked", f"{name} {value!r} of {count:,} clips", count, where=path.name)
         if num_unknown:
             skipped.add("nothing_known", f"{num_unknown} clips without gender or age", num_unknown, where=path.name)
 

@@ -22,6 +22,7 @@ from icefall_alp.data.audio_keys import iemocap
 from icefall_alp.data.captions import AudioItem
 from icefall_alp.data.corpus_lists import SkipList
 from icefall_alp.data.manifests import preparation_parser, write_manifests
+from icefall_alp.data.times import stretch
 from icefall_alp.utils.errors import UserError, clean_exit
 
 EMOTIONS = {
@@ -31,27 +32,28 @@ EMOTIONS = {
 GENDERS = {"F": "female", "M": "male"}
 NO_EMOTION = ("xxx", "oth")  # listeners disagreed, or agreed on none of the list
 TEST_SESSION = "Session5"
-_TURN = re.compile(r"\[[0-9. -]+\]\t(Ses0[1-5][FM]_\w+_([FM])[0-9]{3}\w?)\t([a-z]{3})\t.*")
+_TURN = re.compile(r"\[(.+) - (.+)\]\t(Ses0[1-5][FM]_\w+_([FM])[0-9]{3}\w?)\t([a-z]{3})\t.*")
+_OTHER_LINE = re.compile(r"\s*|%.*|\[START.*|[AC]-\w+:.*")  # header, and what single listeners said
 
 
 def turns(path: Path, skipped: SkipList) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Place, turn and what is known about it, for each line of an evaluation that begins a turn."""
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.startswith("["):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+        if _OTHER_LINE.fullmatch(line):
             continue
         where = f"{path.name}:{number}"
         with skipped.bad_row(where):
-            match = _TURN.fullmatch(line)
-            if match is None:
-                if line.startswith("[START"):  # the header
-                    continue
-                raise ValueError("not [<start> - <end>] <turn> <emotion> [...]")
-            known = {"gender": GENDERS[match[2]]}
-            if match[3] not in NO_EMOTION:
-                if match[3] not in EMOTIONS:
-                    raise ValueError(f"emotion {match[3]!r} is none of {', '.join(EMOTIONS)}")
-                known["emotion"] = EMOTIONS[match[3]]
-            yield where, match[1], known
+            match = _TURN.fullmatch(line.rstrip("\r"))
+            if match is None or "\ufffd" in line:
+                raise ValueError("not [<start> - <end>] <turn> <emotion> [...] in UTF-8")
+            start, end, turn, gender, emotion = match.groups()
+            stretch(start, end)  # the file's own length counts, but a row with broken times is not to be trusted
+            known = {"gender": GENDERS[gender]}
+            if emotion not in NO_EMOTION:
+                if emotion not in EMOTIONS:
+                    raise ValueError(f"emotion {emotion!r} is none of {', '.join(EMOTIONS)}")
+                known["emotion"] = EMOTIONS[emotion]
+            yield where, turn, known
 
 
 def iemocap_items(root: Path, skipped: SkipList) -> Iterator[AudioItem]:

@@ -36,7 +36,8 @@ def musan(root: Path, skipped: SkipList) -> Iterator[LabelledAudio]:
         if not paths:
             skipped.add("no_list", "no recordings", where=part)
         for path in paths:
-            yield LabelledAudio(musan_key(path), path, "train", (part,))
+            with skipped.bad_row(path):
+                yield LabelledAudio(musan_key(path), path, "train", (part,))
 
 
 @clean_exit

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from icefall_alp.data import audio_keys
@@ -50,14 +50,16 @@ def musicqa(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
         with skipped.reading(path.name, split):
             for where, row in json_rows(path, skipped):
                 with skipped.bad_row(where):
-                    name = text_field(row, "audio_name")
-                    with skipped.bad_row(where, key=audio_keys.musicqa(name), split=split):
-                        pair = question_and_answer(row)  # before answers[name], which makes a clip of the name
-                        answers[name].append(pair)
-        for name, pairs in answers.items():
-            yield QuestionedAudio(
-                audio_keys.musicqa(name), audio.get(PurePosixPath(name).stem), split, group_questions(pairs)
-            )
+                    key = audio_keys.musicqa(text_field(row, "audio_name"))
+                    with skipped.bad_row(where, key=key, split=split):
+                        pair = question_and_answer(row)  # before answers[key], which makes a clip of the key
+                        if pair in answers[key]:
+                            skipped.repeated(True, where=where, key=key, split=split)
+                        else:
+                            answers[key].append(pair)
+        for key, pairs in answers.items():
+            with skipped.bad_row(f"{path.name}: {key}"):
+                yield QuestionedAudio(key, audio.get(key.removeprefix("musicqa:")), split, group_questions(pairs))
 
 
 @clean_exit

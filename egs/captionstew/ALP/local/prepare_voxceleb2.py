@@ -60,8 +60,10 @@ def voxceleb2(args: argparse.Namespace, skipped: SkipList) -> Iterator[LabelledA
         held = hold_out(paths, share, args.seed) if counts.test else set()
         for path in paths:
             split = "test" if path in held else "train"
-            splits.append(f"{path}\t{split}\n")
-            yield LabelledAudio(voxceleb(path), path, split, (speaker,))
+            with skipped.bad_row(path):
+                clip = LabelledAudio(voxceleb(path), path, split, (speaker,))
+                splits.append(f"{path}\t{split}\n")
+                yield clip
     atomic_write_text(args.manifests_dir / "voxceleb2_split.tsv", "".join(splits))
     write_classes(args.manifests_dir, "voxceleb2", sorted(speakers))
 

@@ -9,6 +9,9 @@ Layout:   <corpus-dir>/en/{train,dev,test}.tsv, TAB-separated and unquoted, with
 Expected: depends on the release. AIR-Bench draws from release 13, questions for training use the train list only.
 Ids:      cv:<file stem>. Clips whose speaker says neither gender nor age are left out: there is nothing to ask. Ages
           are joined to AIR-Bench's four; speakers in their nineties, whom it does not have, keep their gender alone.
+          Other words in these two columns are counted.
+Lhotse:   its recipe finds the same clips, but passes over those that are not there without a word, stops at the first
+          that cannot be read, and opens every file, also where a scan has its length.
 """
 
 from __future__ import annotations

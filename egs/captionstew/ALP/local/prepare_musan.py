@@ -10,7 +10,8 @@ Expected: 930 + 660 + 426 = 2,016 recordings, all in the train split; music and 
 Ids:      musan:<stem>. The stems number the recordings of an archive and hold no id of Freesound or SoundBible, so
           what evaluation sets share with the noises cannot be told.
           The label is the part.
-Lhotse:   its recipe finds the same recordings, but stops at the first that cannot be read or a part that is absent.
+Lhotse:   its recipe finds the same recordings, but stops at the first that cannot be read or a part that is absent, and
+          opens every file, also where a scan has its length.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ Layout:   <corpus-dir>/[data/]{train_base,train_scaled,dev,holdout}*.parquet (ne
 Expected: train_base 116,516 + train_scaled 924,651 (train), dev 11,967 (valid), holdout 14,756 (test).
 Ids:      vox:<speaker>/<YouTube id>/<utterance> (without _voicefixer), expresso:<stem>, ears:<speaker>/<stem>,
           emilia:<stem>. The VoxCeleb files are denoised copies: the same key as VoxCeleb, another waveform.
+Lhotse:   its recipes of VoxCeleb, EARS and Emilia list whole corpora; these lists name the files they need.
 Lists:    paraspeechcaps_base.txt has the ids of train_base, which people wrote: the paper's training set of tasks.
 """
 

@@ -8,6 +8,8 @@ Layout:   <corpus-dir>/iden_split.txt: "<part> <speaker>/<YouTube id>/<utterance
           audio anywhere below in <speaker>/<YouTube id>/<utterance>.wav; of dev and test both archives are needed.
 Expected: 138,361 / 6,904 / 8,251 utterances (train / valid / test).
 Ids:      vox:<speaker>/<YouTube id>/<utterance>. The label is the speaker; the numbers differ from VoxCeleb2's.
+Lhotse:   its recipe makes the split for verification, whose test speakers are in no other part, downloads a list of
+          trials, and opens every file, also where a scan has its length.
 """
 
 from __future__ import annotations

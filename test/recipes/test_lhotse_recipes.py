@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lhotse's recipes of VoxCeleb1 and Common Voice find what ours find, and where they differ (MUSAN: test_prepare_others).
+"""Where Lhotse's recipes of VoxCeleb1 and Common Voice agree with ours and where not. (MUSAN: test_prepare_others.py)
 
 Ids, layouts and columns are the publishers'; audio is silence.
 """

@@ -165,6 +165,8 @@ def _lines(path: Path, skipped: SkipList) -> Iterator[tuple[int, bytes]]:
     """Numbered lines; what a damaged gzip file still gives comes through, and the damage is noted."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; see the layout in --help")
+    if not path.stat().st_size:
+        raise UserError(f"{path}: empty file; download it again")
     number = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
         try:

@@ -11,10 +11,7 @@ from typing import Any
 _decode = json.JSONDecoder().raw_decode
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as `surrogateescape` decodes it
-_NEXT_ROW = {  # where the next one may begin, by what closes the list
-    "]": re.compile(r",[ \t\n\r]*(?=\{)"),
-    "}": re.compile(r',[ \t\n\r]*(?="[^"\n]*"[ \t\n\r]*:[ \t\n\r]*\{)'),
-}
+_OPENING = re.compile(r'(?:"[^"\n]*"[ \t\n\r]*:)?[ \t\n\r]*\{[ \t\n\r]*("[^"\n]*")')  # of a row: its first name
 _CLOSING = {"[": "]", "{": "}"}
 Item = tuple[str, Any | ValueError]
 
@@ -99,9 +96,10 @@ def _items(text: str, start: int) -> Iterator[tuple[str, Any | ValueError]]:
     """Name, empty in a list, and value of what is between the bracket at `start` and the one that closes it."""
     closing, is_damaged = _CLOSING[text[start]], False
     is_whole, is_utf8 = text.rstrip()[-1] in _CLOSING.values(), not _NOT_UTF8.search(text)
-    position = _skip_space(text, start + 1)
-    if text[position : position + 1] == closing:
+    position, is_member = _skip_space(text, start + 1), start != _skip_space(text, 0)
+    if text[position : position + 1] == closing and (is_member or not text[position + 1 :].strip()):
         return
+    opening, had_damage = _opening(text, position), False
     while True:
         begin, name = position, ""
         try:
@@ -112,7 +110,7 @@ def _items(text: str, start: int) -> Iterator[tuple[str, Any | ValueError]]:
             if text[position : position + 1] not in (",", closing, "" if not is_damaged else ","):
                 raise ValueError
         except (ValueError, RecursionError):
-            following = _NEXT_ROW[closing].search(text, begin + 1)
+            following, had_damage = _next_row(text, begin, closing, opening), True
             if following is None and not is_whole:
                 break
             if not is_damaged:  # one line for a damage that goes on
@@ -124,13 +122,37 @@ def _items(text: str, start: int) -> Iterator[tuple[str, Any | ValueError]]:
         is_damaged = False
         yield name, value if is_utf8 or not _NOT_UTF8.search(text, begin, position) else ValueError("not UTF-8")
         if text[position : position + 1] == closing:
-            if start == _skip_space(text, 0) and text[position + 1 :].strip():
+            goes_on = not is_member and bool(text[position + 1 :].strip())
+            if goes_on and not had_damage:
                 yield "", ValueError("more text after the end of the list")
-            return
+            following = _next_row(text, position, closing, opening) if goes_on or had_damage else None
+            if following is None:
+                return
+            position, is_damaged, had_damage = following.end(), True, True  # it was the end of a row's own list
+            continue
         if position == len(text):
             break
         position = _skip_space(text, position + 1)
     yield "", CutShortError("the list ends too early or is damaged from here on; download it again")
+
+
+def _opening(text: str, begin: int) -> str:
+    """The first name in the row, with its quotes; empty where there is none."""
+    found = _OPENING.match(text, begin)
+    return found[1] if found else ""
+
+
+def _next_row(text: str, begin: int, closing: str, opening: str) -> re.Match[str] | None:
+    """The comma before the row that follows the damaged one at `begin`.
+
+    A row may hold what looks like rows, as a conversation does. All rows begin with the same name, so one that begins
+    like the first is looked for, and only where there is none any other.
+    """
+    label = r'"[^"\n]*"[ \t\n\r]*:[ \t\n\r]*' if closing == "}" else ""
+    for name in (opening, ""):
+        if found := re.compile(rf",[ \t\n\r]*(?={label}\{{[ \t\n\r]*{re.escape(name)})").search(text, begin + 1):
+            return found
+    return None
 
 
 def _some(items: Iterator[Item]) -> Iterator[Item]:

@@ -65,6 +65,13 @@ def test_a_wrong_header_is_an_error(tmp_path):
         list(csv_rows(tmp_path / "absent.csv", COLUMNS, SkipList()))
 
 
+def test_an_empty_file_is_an_error(tmp_path):
+    (tmp_path / "list").touch()
+    for read_rows in (csv_rows(tmp_path / "list", COLUMNS, SkipList()), jsonl_rows(tmp_path / "list", SkipList())):
+        with pytest.raises(UserError, match="list: empty file; download it again"):
+            list(read_rows)
+
+
 LINES = (
     b'id,text\n1,"one\n\ntwo, ""three"""\n2,"open\n3,three\n4,"four\nand\nmore"\n'
     b'5,"open\nand on\n6,six\n7,clo"sed\n8,"never closed\n'

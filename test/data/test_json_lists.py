@@ -48,6 +48,18 @@ def test_a_damaged_row_spoils_no_other(damage):
     assert [row for row in good.values() if "id" in row] == ROWS and bad == [("[1]", False)]
 
 
+@settings(deadline=None)
+@given(st.data(), st.integers(0, 4), st.sampled_from([b"", b"\xff", b'"', b"}", b"]"]), st.booleans())
+def test_one_damaged_byte_costs_one_row_although_rows_hold_others(data, damaged, byte, is_object):
+    rows = [{"id": f"{number}", "turns": [{"from": "human", "value": "A?"}, {"from": "gpt"}]} for number in range(5)]
+    texts = [(f'"{number}": ' * is_object + json.dumps(row)).encode() for number, row in enumerate(rows)]
+    place = data.draw(st.integers(0, len(texts[damaged]) - 1))
+    texts[damaged] = texts[damaged][:place] + byte + texts[damaged][place + 1 :]
+    raw = b", ".join(texts)
+    good, _ = split(object_items(b"{" + raw + b"}") if is_object else list_items(b"[" + raw + b"]"))
+    assert all(row in good.values() for row in rows[:damaged] + rows[damaged + 1 :])
+
+
 def test_a_byte_that_is_not_utf_8_makes_its_row_bad_alone():
     raw = json.dumps(ROWS, ensure_ascii=False).encode().replace(b'"c"', b'"caf\xe9"')
     assert split(list_items(raw)) == ({"[0]": ROWS[0], "[1]": ROWS[1]}, [("[2]", False)])

@@ -150,6 +150,7 @@ def test_airbench_names_every_question_that_cannot_be_asked(place):
         ("bad_row", "Chat_meta.json: [2]"), ("bad_row", "Foundation_meta.json: [1]"),
         ("bad_row", "Foundation_meta.json: [2]"), ("bad_row", "Foundation_meta.json: [3]"),
         ("bad_row", "Foundation_meta.json: [8]"), ("missing", f"airbench:{EMOTION}_meld/gone.wav"),
+        ("other_part", "Foundation_meta.json"),
         ("unreadable", f"airbench:{EMOTION}_meld/broken.wav"),
     ]  # fmt: skip
     causes = " ".join(entry["cause"] for entry in skipped)

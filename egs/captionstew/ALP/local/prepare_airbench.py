@@ -18,6 +18,7 @@ Ids:      airbench:<task_name>_<dataset_name>/<path>. File names say nothing abo
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,13 @@ def airbench_items(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
         is_choice = path.parent.name == "Foundation"
         questions: dict[tuple[str, str], list[Question]] = {}
         asked: dict[Any, Any] = {}
+        other_parts: Counter[str] = Counter()
         with skipped.reading(path.name, "test"):
             for where, row in json_rows(path, skipped):
                 with skipped.bad_row(where):
                     part = part_of(row)
                     if part not in PARTS:
+                        other_parts[part] += 1
                         continue
                     name = text_field(row, "path")
                     details = {"key": airbench(folder_of(part), name), "split": "test"}
@@ -85,6 +88,8 @@ def airbench_items(root: Path, skipped: SkipList) -> Iterator[QuestionedAudio]:
                         number = (part, question.id or (name, question))
                         if skipped.keep_first(asked, number, (name, question), where=where, **details):
                             questions.setdefault((part, name), []).append(question)
+        for part, count in sorted(other_parts.items()):
+            skipped.add("other_part", f"{count:,} questions of the part {part!r}", count, where=path.name)
         for (part, name), own in questions.items():
             with skipped.bad_row(f"{path.name}: {name}"):
                 folder = folder_of(part)

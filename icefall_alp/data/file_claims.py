@@ -35,12 +35,11 @@ class FileClaims:
         Returns:
             `hash(key)` by `hash(path)`.
         """
-        files, keys = np.array(self._files, dtype=np.int64), np.array(self._keys, dtype=np.int64)
-        order = np.argsort(files, kind="stable")
-        files, keys = files[order], keys[order]
-        contested = np.isin(files, files[1:][(files[1:] == files[:-1]) & (keys[1:] != keys[:-1])])
+        order = np.argsort(np.asarray(self._files), kind="stable")
+        files, keys = np.asarray(self._files)[order], np.asarray(self._keys)[order]
+        contested = files[1:][(files[1:] == files[:-1]) & (keys[1:] != keys[:-1])]
         owners: dict[int, tuple[int, int]] = {}
-        for row in np.sort(order[contested]).tolist():
+        for row in np.sort(order[np.isin(files, contested)]).tolist() if contested.size else ():
             file, claim = self._files[row], (self._splits[row], self._keys[row])
             if file not in owners or claim[0] > owners[file][0]:
                 owners[file] = claim

@@ -8,7 +8,7 @@ Layout:   <corpus-dir>/audio_files/*.wav, <corpus-dir>/clotho_aqa_{train,val,tes
           each answer: file_name,QuestionText,answer and further columns, which are not used
           <clotho-dir>/clotho_metadata_{development,validation,evaluation}.csv, see prepare_clotho.py
 Expected: 1,174 / 344 / 473 clips (train / valid / test), 18 rows each. Every answer is kept: which of the three counts
-          is for the task to say.
+          is for the task to say. A row that is there twice cannot be told from two people's equal answers.
 Ids:      Clotho's, looked up by file name in its metadata (--clotho-dir): fs:<sound_id>:<start ms>-<end ms> or what
           prepare_clotho.py makes of it. clotho:aqa/<file name> where it is in none: a quarter of the test clips is not
           in Clotho 2.1. The splits are not Clotho's: of the 473 test clips 254 are in its development part, which is a

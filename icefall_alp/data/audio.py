@@ -12,6 +12,7 @@ import math
 from fractions import Fraction
 from pathlib import Path
 
+import miniaudio
 import numpy as np
 import soundfile
 import torch
@@ -89,15 +90,19 @@ def encode_flac(waveform: np.ndarray) -> bytes:
 
 
 def decode_flac(data: bytes | memoryview) -> np.ndarray:
-    """Samples (S,) int16 of what `encode_flac` made.
+    """Samples (S,) int16 of what `encode_flac` made; in half of libsndfile's time, which would be most of a loader's.
 
     Raises:
         ValueError: the data are damaged.
     """
+    data = bytes(data)
     try:
-        samples, _ = soundfile.read(io.BytesIO(data), dtype="int16")
-    except soundfile.SoundFileError as error:
-        raise ValueError(f"unreadable: {' '.join(str(error).split())}") from error
+        samples = np.frombuffer(miniaudio.flac_read_s16(data).samples, dtype=np.int16)
+    except miniaudio.MiniaudioError as error:
+        raise ValueError(f"unreadable: {error}") from error
+    num_samples = int.from_bytes(data[18:26], "big") & (1 << 36) - 1  # STREAMINFO, RFC 9639, section 8.2
+    if len(samples) != num_samples:  # a frame that is cut off, or fails its own checksum, is left out
+        raise ValueError(f"unreadable: {len(samples)} of {num_samples} samples")
     return samples
 
 

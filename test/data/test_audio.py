@@ -43,8 +43,26 @@ def test_flac_gives_back_16_bit_audio_exactly():
     assert np.array_equal(decode_flac(encode_flac(waveform)), samples)
     assert np.abs(decode_flac(encode_flac(waveform * 0.3)) - samples * 0.3).max() <= 0.51
     assert decode_flac(encode_flac(np.array([1.5, -1.5], dtype=np.float32))).tolist() == [32767, -32768]
+
+
+@pytest.mark.parametrize("length", [0, 17, 26, 40, 4000, -1])
+def test_flac_that_is_cut_off_is_named(length):
     with pytest.raises(ValueError, match="unreadable"):
-        decode_flac(encode_flac(waveform)[:40])
+        decode_flac(encode_flac(np.random.default_rng(0).uniform(-0.5, 0.5, size=9000))[:length])
+
+
+def test_no_damaged_flac_gives_other_samples_or_ends_the_process():
+    generator = np.random.default_rng(0)
+    samples = np.rint(8000 * np.sin(np.arange(9000) / 30) + generator.normal(0, 50, 9000)).astype(np.int16)
+    intact, num_named = np.frombuffer(encode_flac(samples / np.float32(32768)), dtype=np.uint8), 0
+    for position in generator.integers(42, len(intact), size=400):  # what lies before is a header
+        data = intact.copy()
+        data[position] ^= 1 << generator.integers(8)
+        try:
+            assert np.array_equal(decode_flac(data), samples)
+        except ValueError:
+            num_named += 1
+    assert num_named > 300
 
 
 @pytest.mark.parametrize("noise_length", [100, 4000, 9000])

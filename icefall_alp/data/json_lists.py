@@ -109,6 +109,8 @@ def _items(text: str, start: int) -> Iterator[tuple[str, Any | ValueError]]:
             position = _skip_space(text, position)
             if text[position : position + 1] not in (",", closing, "" if not is_damaged else ","):
                 raise ValueError
+            if position == len(text) and opening and _row_like(text, begin, closing, opening):
+                raise ValueError  # without its own end it has swallowed the rows that follow
         except (ValueError, RecursionError):
             following, had_damage = _next_row(text, begin, closing, opening), True
             if following is None and not is_whole:
@@ -148,11 +150,13 @@ def _next_row(text: str, begin: int, closing: str, opening: str) -> re.Match[str
     A row may hold what looks like rows, as a conversation does. All rows begin with the same name, so one that begins
     like the first is looked for, and only where there is none any other.
     """
+    return _row_like(text, begin, closing, opening) or _row_like(text, begin, closing, "")
+
+
+def _row_like(text: str, begin: int, closing: str, opening: str) -> re.Match[str] | None:
+    """The comma before the first row behind `begin` that begins with a name."""
     label = r'"[^"\n]*"[ \t\n\r]*:[ \t\n\r]*' if closing == "}" else ""
-    for name in (opening, ""):
-        if found := re.compile(rf",[ \t\n\r]*(?={label}\{{[ \t\n\r]*{re.escape(name)})").search(text, begin + 1):
-            return found
-    return None
+    return re.compile(rf",[ \t\n\r]*(?={label}\{{[ \t\n\r]*{re.escape(opening)})").search(text, begin + 1)
 
 
 def _some(items: Iterator[Item]) -> Iterator[Item]:

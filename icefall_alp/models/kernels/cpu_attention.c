@@ -5,41 +5,6 @@
 
 enum { BLOCK = 32 };  // rows of scores that are worked on at a time
 
-// ---- c = a b, or c += a b: a (rows, depth) by any strides, b (depth, width) and c (rows, width) in whole registers.
-
-INLINE void tile(const float *a, long down, long right, const float *b, float *c, long width, long depth, int add,
-                 const int rows, const int registers) {
-    vec sums[ROWS][3];
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-        for (int j = 0; j < registers; j++) sums[r][j] = add ? *(vec *)(c + r * width + j * LANES) : (vec){0};
-    for (long k = 0; k < depth; k++, b += width, a += right)
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-            for (int j = 0; j < registers; j++) sums[r][j] += a[r * down] * *(const vec *)(b + j * LANES);
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-        for (int j = 0; j < registers; j++) *(vec *)(c + r * width + j * LANES) = sums[r][j];
-}
-
-INLINE void columns(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth,
-                    int add, const int registers) {
-    long r = 0;
-    for (; r + ROWS <= rows; r += ROWS)
-        tile(a + r * down, down, right, b, c + r * width, width, depth, add, ROWS, registers);
-    for (; r < rows; r++) tile(a + r * down, down, right, b, c + r * width, width, depth, add, 1, registers);
-}
-
-static void product(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth, int add) {
-    long j = 0;
-    for (; j + 3 * LANES <= width; j += 3 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 3);
-    if (width - j == 2 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 2);
-    else if (width - j == LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 1);
-}
-
 // ---- Attention weights: softmax_s(q_t . k_s + p_t . pos_{s-t} + bias). q, k (items, frames, heads * depth), p alike of
 // `places` for each head, rows at strides; pos (heads, places, 2 frames - 1); bias (items, .., frames); float32 if not half.
 

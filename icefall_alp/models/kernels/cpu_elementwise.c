@@ -5,60 +5,36 @@
 enum { PIECE = 2048 };  // numbers that one turn of a loop without rows works on
 enum { SHARE = 64 };  // rows of which one partial sum of a parameter's gradient is made
 
-// log(1 + u) for 0 <= u <= 1: 2 atanh(u / (2 + u)) by its series
-INLINE float log1p_unit(float u) {
-    float s = u / (2.0f + u), z = s * s;
-    float y = 1.0f / 7 + z * (1.0f / 9 + z * (1.0f / 11 + z * (1.0f / 13)));
-    return 2.0f * s * (1.0f + z * (1.0f / 3 + z * (1.0f / 5 + z * y)));
-}
-
-INLINE float sigmoid_from(float x, float e) { return (x < 0.0f ? e : 1.0f) / (1.0f + e); }  // e = exp(-|x|)
-INLINE float sigmoid(float x) { return sigmoid_from(x, exp_negative(-fabsf(x))); }
-INLINE float swoosh_from(float x, float z, float e, float offset) {
-    return (z > 0.0f ? z : 0.0f) + log1p_unit(e) - 0.08f * x - offset;
-}
-
 // ---- Activations. A mask (items, n) goes with rows (items * per_item, n); without one, rows are pieces of the whole.
 
-INLINE void swoosh_row(const void *x, const void *mask, void *y, long n, float shift, float offset, int half, int masked) {
-#pragma omp simd
-    for (long i = 0; i < n; i++) {
-        float v = get(x, i, half), z = v - shift;
-        float value = swoosh_from(v, z, exp_negative(-fabsf(z)), offset);
-        put(y, i, half, masked ? value * get(mask, i, half) : value);
-    }
-}
-
-void swoosh(const void *x, const void *mask, void *y, long size, long n, long per_item, float shift, float offset, int half, int threads) {
+void swoosh(const void *x, const float *mask, void *y, long size, long n, long per_item, float shift, float offset, int half, int threads) {
     n = mask ? n : PIECE;
     PARALLEL(size, threads)
-    for (long begin = 0; begin < size; begin += n) {
-        long count = MIN(n, size - begin);
-        FOR_TYPE(half, {
-            if (mask) swoosh_row(at(x, begin, H), at(mask, begin / n / per_item * n, H), to(y, begin, H), count, shift, offset, H, 1);
-            else swoosh_row(at(x, begin, H), 0, to(y, begin, H), count, shift, offset, H, 0);
-        });
+    for (long b = 0; b < size; b += n) {
+        const float *m = mask + b / n / per_item * n;
+        FOR_TYPE(half, if (mask) swoosh_row(at(x, b, H), m, to(y, b, H), MIN(n, size - b), shift, offset, H, 1);
+                       else swoosh_row(at(x, b, H), 0, to(y, b, H), MIN(n, size - b), shift, offset, H, 0));
     }
 }
 
-INLINE void swoosh_backward_row(const void *x, const void *mask, const void *grad, void *grad_x, void *y, long n,
+INLINE void swoosh_backward_row(const void *x, const float *mask, const void *grad, void *grad_x, void *y, long n,
                                 float shift, float offset, int half, int masked, int value) {
 #pragma omp simd
     for (long i = 0; i < n; i++) {
-        float v = get(x, i, half), z = v - shift, e = exp_negative(-fabsf(z)), m = masked ? get(mask, i, half) : 1.0f;
-        put(grad_x, i, half, get(grad, i, half) * m * (sigmoid_from(z, e) - 0.08f));
+        float v = get(x, i, half), z = v - shift, e = exp_negative(-fabsf(z)), m = masked ? mask[i] : 1.0f;
+        put(grad_x, i, half, get(grad, i, half) * m * (sigmoid_from(z, e) - SLOPE));
         if (value) put(y, i, half, m * swoosh_from(v, z, e, offset));
     }
 }
 
 // grad_x may be grad; where y is wanted, the value is made again
-void swoosh_backward(const void *x, const void *mask, const void *grad, void *grad_x, void *y, long size, long n,
+void swoosh_backward(const void *x, const float *mask, const void *grad, void *grad_x, void *y, long size, long n,
                      long per_item, float shift, float offset, int half, int threads) {
     n = mask ? n : PIECE;
     PARALLEL(size, threads)
     for (long b = 0; b < size; b += n) {
         long c = MIN(n, size - b), m = b / n / per_item * n;
-#define ROW(masked, value) swoosh_backward_row(at(x, b, H), masked ? at(mask, m, H) : 0, at(grad, b, H), to(grad_x, b, H), \
+#define ROW(masked, value) swoosh_backward_row(at(x, b, H), masked ? mask + m : 0, at(grad, b, H), to(grad_x, b, H), \
                                                value ? to(y, b, H) : 0, c, shift, offset, H, masked, value)
         FOR_TYPE(half, if (mask) ROW(1, 1); else if (y) ROW(0, 1); else ROW(0, 0));
 #undef ROW

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SLOPE 0.08f  // of a swoosh far below zero, turned around
 #define INLINE static inline __attribute__((always_inline))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 // `call` once for each type of number, so that the compiler makes a loop without branches of each
@@ -43,4 +44,27 @@ INLINE float exp_negative(float x) {
     y = 1.0f + r * (1.0f + r * (0.5f + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * y)))));
     y = of_bits(bits_of(y) + (bits_of(shifted) << 23));
     return x < -87.0f ? 0.0f : y;
+}
+
+// log(1 + u) for 0 <= u <= 1: 2 atanh(u / (2 + u)) by its series
+INLINE float log1p_unit(float u) {
+    float s = u / (2.0f + u), z = s * s;
+    float y = 1.0f / 7 + z * (1.0f / 9 + z * (1.0f / 11 + z * (1.0f / 13)));
+    return 2.0f * s * (1.0f + z * (1.0f / 3 + z * (1.0f / 5 + z * y)));
+}
+
+INLINE float sigmoid_from(float x, float e) { return (x < 0.0f ? e : 1.0f) / (1.0f + e); }  // e = exp(-|x|)
+INLINE float sigmoid(float x) { return sigmoid_from(x, exp_negative(-fabsf(x))); }
+INLINE float swoosh_from(float x, float z, float e, float offset) {
+    return (z > 0.0f ? z : 0.0f) + log1p_unit(e) - SLOPE * x - offset;
+}
+
+// y = mask swoosh(x), the mask in float32 or absent
+INLINE void swoosh_row(const void *x, const float *mask, void *y, long n, float shift, float offset, int half, int masked) {
+#pragma omp simd
+    for (long i = 0; i < n; i++) {
+        float v = get(x, i, half), z = v - shift;
+        float value = swoosh_from(v, z, exp_negative(-fabsf(z)), offset);
+        put(y, i, half, masked ? value * mask[i] : value);
+    }
 }

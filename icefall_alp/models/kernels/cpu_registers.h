@@ -26,6 +26,7 @@ INLINE void load_rows(float *y, long width, const void *x, long stride, long row
 
 INLINE void load(float *y, long width, const void *x, long stride, long rows, long n, int half) {
     if (width == LANES && n == LANES) load_rows(y, LANES, x, stride, rows, LANES, half);  // loops vanish
+    else if (width == ROWS && n == ROWS) load_rows(y, ROWS, x, stride, rows, ROWS, half);
     else load_rows(y, width, x, stride, rows, n, half);
 }
 
@@ -44,4 +45,39 @@ INLINE void store_rows(void *y, long stride, const float *x, long width, long ro
 INLINE void store(void *y, long stride, const float *x, long width, long rows, long n, int half) {
     if (width == LANES && n == LANES) store_rows(y, stride, x, LANES, rows, LANES, half);
     else store_rows(y, stride, x, width, rows, n, half);
+}
+
+// ---- c = a b, or c += a b: a (rows, depth) by any strides, b (depth, width) and c (rows, width) in whole registers.
+
+INLINE void tile(const float *a, long down, long right, const float *b, float *c, long width, long depth, int add,
+                 const int rows, const int registers) {
+    vec sums[ROWS][3];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+        for (int j = 0; j < registers; j++) sums[r][j] = add ? *(vec *)(c + r * width + j * LANES) : (vec){0};
+    for (long k = 0; k < depth; k++, b += width, a += right)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+            for (int j = 0; j < registers; j++) sums[r][j] += a[r * down] * *(const vec *)(b + j * LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+        for (int j = 0; j < registers; j++) *(vec *)(c + r * width + j * LANES) = sums[r][j];
+}
+
+INLINE void columns(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth,
+                    int add, const int registers) {
+    long r = 0;
+    for (; r + ROWS <= rows; r += ROWS)
+        tile(a + r * down, down, right, b, c + r * width, width, depth, add, ROWS, registers);
+    for (; r < rows; r++) tile(a + r * down, down, right, b, c + r * width, width, depth, add, 1, registers);
+}
+
+static inline void product(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth, int add) {
+    long j = 0;
+    for (; j + 3 * LANES <= width; j += 3 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 3);
+    if (width - j == 2 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 2);
+    else if (width - j == LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 1);
 }

@@ -11,13 +11,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library computes these as well)
     first_conv,
-    linear,
-    linear_value,
-    pointwise_conv,
     whiten_gradient,
 )
 from icefall_alp.models.kernels.native_library import library
@@ -71,17 +69,62 @@ class _Swoosh(torch.autograd.Function):
         return grad_x, None, None
 
 
+class _Linear(torch.autograd.Function):
+    """linear(mask * swoosh(x)) or, without a swoosh, linear(x), in float32; keeps x and the small mask."""
+
+    @staticmethod
+    def forward(ctx, x, mask: Tensor | None, weight: Tensor, bias: Tensor | None, swoosh: tuple[float, float] | None):
+        x = _rows(x) if x.dim() == 3 and not swoosh else x.contiguous()
+        weight, mask, bias = weight.contiguous(), _contiguous(mask), _contiguous(bias)
+        y = x.new_empty(*x.shape[:-1], len(weight))
+        _call("linear", None, x, mask, weight, bias, y, *_linear_sizes(x, weight), *(swoosh or (0, 0)), bool(swoosh))
+        ctx.save_for_backward(x, mask, weight)
+        ctx.swoosh = swoosh
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, mask, weight = ctx.saved_tensors
+        grad, grad_x, grad_weight, grad_bias = grad.contiguous(), None, None, None
+        rows, depth, n, stride, per_item = _linear_sizes(x, weight)
+        if ctx.needs_input_grad[0] or ctx.swoosh:
+            grad_x, sizes = x.new_empty(x.shape), (rows, n, depth, per_item)
+            if ctx.swoosh:
+                hidden = torch.empty_like(grad_x)
+                _call("linear_backward_input", None, grad, weight, x, mask, grad_x, hidden, *sizes, *ctx.swoosh)
+                x = hidden
+            else:
+                _call("linear_backward_input", None, grad, weight, None, None, grad_x, None, *sizes, 0, 0)
+        if ctx.needs_input_grad[2]:
+            grad_weight = torch.empty_like(weight)
+            _call("linear_backward_weight", None, grad, x, grad_weight, rows, depth, n, stride)
+        if ctx.needs_input_grad[3]:
+            grad_bias = grad.reshape(-1, n).sum(0)
+        return grad_x, None, grad_weight, grad_bias, None
+
+
+def _linear_sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int, int]:
+    """Rows, numbers in and out, stride of the rows, and rows of an item, which share a mask. Never 0, to divide by."""
+    rows, depth = _sizes(x)
+    stride = x.stride(-2) if x.dim() > 1 else depth
+    return rows, depth, len(weight), stride, max(1, rows // max(1, len(x)))
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
 class _SwooshLinear(torch.autograd.Function):
-    """Keeps x and the small mask; backward makes the activation and its derivative in one pass."""
+    """linear(mask * swoosh(x)) where a library multiplies; backward makes the activation and its slope in one pass."""
 
     @staticmethod
     def forward(ctx, x, mask, weight, bias, shift: float, offset: float) -> Tensor:
         x, ctx.constants = x.contiguous(), (shift, offset)
-        mask = mask if mask is None else mask.contiguous()
+        mask = mask if mask is None else mask.float().contiguous()
         hidden = torch.empty_like(x)
         _call("swoosh", x, x, mask, hidden, x.numel(), *_item(x), shift, offset)
         ctx.save_for_backward(x, mask, weight)
-        return linear_value(hidden, weight, bias)
+        return F.linear(hidden, weight, bias)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -95,8 +138,8 @@ class _SwooshLinear(torch.autograd.Function):
 
 
 def _item(x: Tensor) -> tuple[int, int]:
-    """Channels, and rows of one item: what a mask (N, 1, C) is shared by. Never 0, to divide by."""
-    return max(1, x.shape[-1]), max(1, x[0].numel() // x.shape[-1] if len(x) else 1)
+    """Channels, and rows of one item, which share a mask (N, 1, C). Never 0, to divide by."""
+    return max(1, x.shape[-1]), max(1, _sizes(x)[0] // max(1, len(x)))
 
 
 class _Gate(torch.autograd.Function):
@@ -279,7 +322,25 @@ def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
     return closed.run(_Swoosh, x, shift, offset) if _known(x) else closed.swoosh(x, shift, offset)
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """In bfloat16 a library is faster."""
+    if not _all_float32(x, weight, bias):
+        return closed.linear(x, weight, bias)
+    return closed.run(_Linear, x, None, weight, bias, None)
+
+
+def _all_float32(*tensors: Tensor | None) -> bool:
+    """Whether a product is computed in float32."""
+    return all(x is None or x.dtype == torch.float32 for x in tensors) and not torch.is_autocast_enabled("cpu")
+
+
+def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: D103
+    return linear(x, weight.flatten(1), bias)
+
+
 def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
+    if _all_float32(x, mask, weight, bias):
+        return closed.run(_Linear, x, mask, weight, bias, (shift, offset))
     if not _known(x, mask):
         return closed.swoosh_linear(x, mask, weight, bias, shift, offset)
     return closed.run(_SwooshLinear, x, mask, weight, bias, shift, offset)

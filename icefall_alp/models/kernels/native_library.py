@@ -24,12 +24,15 @@ COMPILERS = ("cc", "gcc", "clang")
 # without traps and errno loops become vector instructions; infinity and NaN keep their meaning
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / f"cpu_{name}.c" for name in ("elementwise", "attention", "convolution")]
+SOURCES = [FOLDER / f"cpu_{name}.c" for name in ("elementwise", "linear", "attention", "convolution")]
 HEADERS = [FOLDER / f"cpu_{name}.h" for name in ("numbers", "registers")]
 # numbers of arguments, in this order: pointers, long integers, floats, integers
 SIGNATURES = {
     "swoosh": (3, 3, 2, 2),
     "swoosh_backward": (5, 3, 2, 2),
+    "linear": (5, 5, 2, 2),
+    "linear_backward_input": (6, 4, 2, 1),
+    "linear_backward_weight": (3, 4, 0, 1),
     "gate": (4, 4, 0, 3),
     "gate_backward": (6, 4, 0, 3),
     "bias_norm": (5, 2, 0, 1),

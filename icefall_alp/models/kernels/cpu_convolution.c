@@ -29,8 +29,8 @@ static void load_strip(float *y, const void *x, long stride, long frames, long p
     memset(y + (padding + frames) * LANES, 0, padding * LANES * sizeof(float));
 }
 
-void depthwise_conv(const void *x, const float *weight, const float *bias, void *y, long items, long frames, long channels,
-                    long stride, long taps, long padding, int half, int threads) {
+void depthwise_conv(const void *x, const float *weight, const float *bias, void *y, long items, long frames,
+                    long channels, long stride, long taps, long padding, int half, int threads) {
     long out = frames + 2 * padding - taps + 1, strips = padded(channels) / LANES;
 #pragma omp parallel num_threads(threads)
     {
@@ -63,7 +63,8 @@ INLINE void taps_backward(const float *grad, const float *x, float *y, long fram
 
 // grad_weight (items, taps, channels) in float32; needs padding < taps
 void depthwise_conv_backward(const void *grad, const void *x, const float *weight, void *grad_x, float *grad_weight,
-                             long items, long frames, long channels, long stride, long taps, long padding, int half, int threads) {
+                             long items, long frames, long channels, long stride, long taps, long padding, int half,
+                             int threads) {
     long out = frames + 2 * padding - taps + 1, strips = padded(channels) / LANES, outside = taps - 1 - padding;
 #pragma omp parallel num_threads(threads)
     {
@@ -79,7 +80,8 @@ void depthwise_conv_backward(const void *grad, const void *x, const float *weigh
             load_strip(pulls, at(grad, item * out * channels + first, half), channels, out, outside, n, half);
             convolve(pulls, w, (vec){0}, sums, taps, frames);
             store(to(grad_x, item * frames * channels + first, half), channels, sums, LANES, frames, n, half);
-            for (; k + 8 <= taps; k += 8) taps_backward(pulls + outside * LANES, strip + k * LANES, grad_w + k * LANES, out, 8);
+            for (; k + 8 <= taps; k += 8)
+                taps_backward(pulls + outside * LANES, strip + k * LANES, grad_w + k * LANES, out, 8);
             for (; k < taps; k++) taps_backward(pulls + outside * LANES, strip + k * LANES, grad_w + k * LANES, out, 1);
             store(grad_weight + item * taps * channels + first, channels, grad_w, LANES, taps, n, 0);
         }

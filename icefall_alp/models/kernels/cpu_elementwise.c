@@ -3,17 +3,18 @@
 #include "cpu_numbers.h"
 
 enum { PIECE = 2048 };  // numbers that one turn of a loop without rows works on
-enum { SHARE = 64 };  // rows of which one partial sum of a parameter's gradient is made
+enum { SHARE = 64 };    // rows of which one partial sum of a parameter's gradient is made
 
 // ---- Activations. A mask (items, n) goes with rows (items * per_item, n); without one, rows are pieces of the whole.
 
-void swoosh(const void *x, const float *mask, void *y, long size, long n, long per_item, float shift, float offset, int half, int threads) {
+void swoosh(const void *x, const float *mask, void *y, long size, long n, long per_item, float shift, float offset,
+            int half, int threads) {
     n = mask ? n : PIECE;
     PARALLEL(size, threads)
     for (long b = 0; b < size; b += n) {
         const float *m = mask + b / n / per_item * n;
         FOR_TYPE(half, if (mask) swoosh_row(at(x, b, H), m, to(y, b, H), MIN(n, size - b), shift, offset, H, 1);
-                       else swoosh_row(at(x, b, H), 0, to(y, b, H), MIN(n, size - b), shift, offset, H, 0));
+                 else swoosh_row(at(x, b, H), 0, to(y, b, H), MIN(n, size - b), shift, offset, H, 0));
     }
 }
 
@@ -34,8 +35,9 @@ void swoosh_backward(const void *x, const float *mask, const void *grad, void *g
     PARALLEL(size, threads)
     for (long b = 0; b < size; b += n) {
         long c = MIN(n, size - b), m = b / n / per_item * n;
-#define ROW(masked, value) swoosh_backward_row(at(x, b, H), masked ? mask + m : 0, at(grad, b, H), to(grad_x, b, H), \
-                                               value ? to(y, b, H) : 0, c, shift, offset, H, masked, value)
+#define ROW(masked, value)                                                                                             \
+    swoosh_backward_row(at(x, b, H), masked ? mask + m : 0, at(grad, b, H), to(grad_x, b, H), value ? to(y, b, H) : 0, \
+                        c, shift, offset, H, masked, value)
         FOR_TYPE(half, if (mask) ROW(1, 1); else if (y) ROW(0, 1); else ROW(0, 0));
 #undef ROW
     }
@@ -50,7 +52,8 @@ INLINE void gate_row(const void *x, const void *g, void *y, long n, float keep, 
     for (long i = 0; i < n; i++) put(y, i, half, get(x, i, half) * (gate_value(get(g, i, half), bent) * keep));
 }
 
-void gate(const void *x, const void *g, const float *keep, void *y, long rows, long n, long stride_x, long stride_g, int bent, int half, int threads) {
+void gate(const void *x, const void *g, const float *keep, void *y, long rows, long n, long stride_x, long stride_g,
+          int bent, int half, int threads) {
     PARALLEL(rows * n, threads)
     for (long r = 0; r < rows; r++) {
         float k = keep ? keep[r] : 1.0f;
@@ -77,8 +80,9 @@ void gate_backward(const void *grad, const void *x, const void *g, const float *
     PARALLEL(rows * n, threads)
     for (long r = 0; r < rows; r++) {
         float k = keep ? keep[r] : 1.0f;
-#define ROW(bent) gate_backward_row(at(grad, r * n, H), at(x, r * stride_x, H), at(g, r * stride_g, H), \
-                                    to(grad_x, r * n, H), to(grad_g, r * n, H), n, k, H, bent)
+#define ROW(bent)                                                                                           \
+    gate_backward_row(at(grad, r * n, H), at(x, r * stride_x, H), at(g, r * stride_g, H), to(grad_x, r * n, H), \
+                      to(grad_g, r * n, H), n, k, H, bent)
         FOR_TYPE(half, if (bent) ROW(1); else ROW(0));
 #undef ROW
     }
@@ -86,7 +90,8 @@ void gate_backward(const void *grad, const void *x, const void *g, const float *
 
 // ---- BiasNorm, float32: y = x s with s = exp(log_scale) inverse, inverse = 1 / rms(x - bias) of a row.
 
-void bias_norm(const float *x, const float *bias, const float *log_scale, float *y, float *inverse, long rows, long n, int threads) {
+void bias_norm(const float *x, const float *bias, const float *log_scale, float *y, float *inverse, long rows, long n,
+               int threads) {
     float gain = expf(*log_scale);
     PARALLEL(rows * n, threads)
     for (long r = 0; r < rows; r++) {
@@ -102,8 +107,9 @@ void bias_norm(const float *x, const float *bias, const float *log_scale, float 
 }
 
 // pulls (rows): derivatives by log(s); grad_bias: one row for each SHARE rows
-void bias_norm_backward(const float *grad, const float *x, const float *bias, const float *log_scale, const float *inverse,
-                        float *grad_x, float *grad_bias, float *pulls, long rows, long n, int threads) {
+void bias_norm_backward(const float *grad, const float *x, const float *bias, const float *log_scale,
+                        const float *inverse, float *grad_x, float *grad_bias, float *pulls, long rows, long n,
+                        int threads) {
     float gain = expf(*log_scale);
     PARALLEL(rows * n, threads)
     for (long first = 0; first < rows; first += SHARE) {
@@ -133,7 +139,8 @@ INLINE void bypass_row(const float *x, const void *new, const float *scale, floa
     for (long i = 0; i < n; i++) y[i] = x[i] + (get(new, i, half) - x[i]) * scale[i];
 }
 
-void bypass(const float *x, const void *new, const float *scale, float *y, long rows, long n, long share, int half, int threads) {
+void bypass(const float *x, const void *new, const float *scale, float *y, long rows, long n, long share, int half,
+            int threads) {
     PARALLEL(rows * n, threads)
     for (long r = 0; r < rows; r++)
         FOR_TYPE(half, bypass_row(x + r * n, at(new, r * n, H), scale + r / share * n, y + r * n, n, H));
@@ -151,8 +158,9 @@ INLINE void bypass_backward_row(const float *grad, const float *x, const void *n
 }
 
 // grad_scale: one row for each `part` rows, all of one row of the scale
-void bypass_backward(const float *grad, const float *x, const void *new, const float *scale, float *grad_x, void *grad_new,
-                     float *grad_scale, long rows, long n, long share, long part, int half, int threads) {
+void bypass_backward(const float *grad, const float *x, const void *new, const float *scale, float *grad_x,
+                     void *grad_new, float *grad_scale, long rows, long n, long share, long part, int half,
+                     int threads) {
     PARALLEL(rows * n, threads)
     for (long first = 0; first < rows; first += part) {
         float *sums = grad_scale + first / part * n;
@@ -180,11 +188,13 @@ void moments(const void *x, float *sums, float *squares, long rows, long n, long
         float *s = sums + first / SHARE * n, *q = squares + first / SHARE * n;
         memset(s, 0, n * sizeof(float));
         memset(q, 0, n * sizeof(float));
-        for (long r = first; r < MIN(rows, first + SHARE); r++) FOR_TYPE(half, moments_row(at(x, r * stride, H), s, q, n, H));
+        for (long r = first; r < MIN(rows, first + SHARE); r++)
+            FOR_TYPE(half, moments_row(at(x, r * stride, H), s, q, n, H));
     }
 }
 
-INLINE void add_line_row(const void *x, const void *grad, const float *intercept, const float *slope, void *y, long n, int half) {
+INLINE void add_line_row(const void *x, const void *grad, const float *intercept, const float *slope, void *y, long n,
+                         int half) {
 #pragma omp simd
     for (long i = 0; i < n; i++) {
         float g = get(grad, i, half);

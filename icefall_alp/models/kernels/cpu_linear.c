@@ -4,8 +4,8 @@
 #include "cpu_registers.h"
 
 enum { PANEL = 3 * LANES };  // columns worked on at a time
-enum { BLOCK = 64 };  // rows worked on at a time
-enum { DEPTH = 256 };  // rows that a gradient of weights is summed over at a time
+enum { BLOCK = 64 };         // rows worked on at a time
+enum { DEPTH = 256 };        // rows that a gradient of weights is summed over at a time
 
 // Panels of a matrix (depth, n): the weight (n, depth) turned over, or as it lies. Shared by the threads.
 static void pack(float *panels, const float *weight, long depth, long n, int turned) {
@@ -24,8 +24,8 @@ INLINE void add_row(const float *x, const float *bias, float *y, long n) {
 
 // y (rows, n) = input weight^T + bias, the input x (rows, depth) with a stride or, where `active`, mask * swoosh(x), the
 // mask (items, depth) or null
-void linear(const float *x, const float *mask, const float *weight, const float *bias, float *y, long rows, long depth, long n,
-            long stride, long per_item, float shift, float offset, int active, int threads) {
+void linear(const float *x, const float *mask, const float *weight, const float *bias, float *y, long rows, long depth,
+            long n, long stride, long per_item, float shift, float offset, int active, int threads) {
     float *panels = floats((n + PANEL) * depth);
 #pragma omp parallel num_threads(threads)
     {
@@ -41,7 +41,8 @@ void linear(const float *x, const float *mask, const float *weight, const float 
             }
             for (long j = 0; j < n; j += PANEL) {
                 long columns = MIN(PANEL, n - j), width = padded(columns);
-                product(active ? block : x + row * stride, active ? depth : stride, 1, panels + j * depth, out, width, count, depth, 0);
+                product(active ? block : x + row * stride, active ? depth : stride, 1, panels + j * depth, out, width,
+                        count, depth, 0);
                 for (long r = 0; r < count; r++)
                     add_row(out + r * width, bias ? bias + j : 0, y + (row + r) * n + j, columns);
             }
@@ -51,8 +52,8 @@ void linear(const float *x, const float *mask, const float *weight, const float 
     free(panels);
 }
 
-INLINE void activation_backward_row(const float *grad, const float *x, const float *mask, float *y, float *hidden, long n,
-                                    float shift, float offset) {
+INLINE void activation_backward_row(const float *grad, const float *x, const float *mask, float *y, float *hidden,
+                                    long n, float shift, float offset) {
 #pragma omp simd
     for (long i = 0; i < n; i++) {
         float z = x[i] - shift, e = exp_negative(-fabsf(z)), m = mask ? mask[i] : 1.0f;
@@ -80,7 +81,9 @@ void linear_backward_input(const float *grad, const float *weight, const float *
                 for (long r = 0; r < count; r++) {
                     long i = (row + r) * n + j;
                     const float *factor = mask ? mask + (row + r) / per_item * n + j : 0;
-                    if (x) activation_backward_row(out + r * width, x + i, factor, grad_x + i, hidden + i, columns, shift, offset);
+                    if (x)
+                        activation_backward_row(out + r * width, x + i, factor, grad_x + i, hidden + i, columns, shift,
+                                                offset);
                     else add_row(out + r * width, 0, grad_x + i, columns);
                 }
             }
@@ -91,10 +94,11 @@ void linear_backward_input(const float *grad, const float *weight, const float *
 }
 
 // grad_weight (n, depth) from grad (rows, n) and the input (rows, depth): each tile is summed over all rows by one thread
-void linear_backward_weight(const float *grad, const float *x, float *grad_weight, long rows, long depth, long n, long stride,
-                            int threads) {
+void linear_backward_weight(const float *grad, const float *x, float *grad_weight, long rows, long depth, long n,
+                            long stride, int threads) {
     long high = (n + ROWS - 1) / ROWS * ROWS;
-    float *left = floats(DEPTH * high), *right = floats(DEPTH * (depth + PANEL)), *sums = floats(high * (depth + PANEL));
+    float *left = floats(DEPTH * high), *right = floats(DEPTH * (depth + PANEL)),
+          *sums = floats(high * (depth + PANEL));
 #pragma omp parallel num_threads(threads)
     {
         for (long row = 0; row == 0 || row < rows; row += DEPTH) {
@@ -111,7 +115,8 @@ void linear_backward_weight(const float *grad, const float *x, float *grad_weigh
             for (long j = 0; j < depth; j += PANEL)
                 for (long i = 0; i < high; i += ROWS) {
                     long width = padded(MIN(PANEL, depth - j));
-                    product(left + i * DEPTH, 1, ROWS, right + j * DEPTH, sums + j * high + i * width, width, ROWS, count, row > 0);
+                    product(left + i * DEPTH, 1, ROWS, right + j * DEPTH, sums + j * high + i * width, width, ROWS,
+                            count, row > 0);
                 }
         }
 #pragma omp for schedule(static)

@@ -12,12 +12,29 @@
 #define INLINE static inline __attribute__((always_inline))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 // `call` once for each type of number, so that the compiler makes a loop without branches of each
-#define FOR_TYPE(half, call) do { if (half) { enum { H = 1 }; call; } else { enum { H = 0 }; call; } } while (0)
+#define FOR_TYPE(half, call) \
+    do {                     \
+        if (half) {          \
+            enum { H = 1 };  \
+            call;            \
+        } else {             \
+            enum { H = 0 };  \
+            call;            \
+        }                    \
+    } while (0)
 #define PRAGMA(text) _Pragma(#text)
 #define PARALLEL(size, threads) PRAGMA(omp parallel for schedule(static) num_threads(threads) if ((size) > 32768))
 
-INLINE float of_bits(uint32_t bits) { float x; memcpy(&x, &bits, 4); return x; }
-INLINE uint32_t bits_of(float x) { uint32_t bits; memcpy(&bits, &x, 4); return bits; }
+INLINE float of_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+INLINE uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
 
 INLINE float get(const void *x, long i, int half) {
     return half ? of_bits((uint32_t)((const uint16_t *)x)[i] << 16) : ((const float *)x)[i];
@@ -27,8 +44,7 @@ INLINE void put(void *y, long i, int half, float value) {
     uint32_t bits = bits_of(value);
     if (half)  // to the nearest, ties to even; a NaN must not round to infinity
         ((uint16_t *)y)[i] = value != value ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    else
-        ((float *)y)[i] = value;
+    else ((float *)y)[i] = value;
 }
 
 INLINE const void *at(const void *x, long i, int half) { return (const char *)x + i * (half ? 2 : 4); }
@@ -60,7 +76,8 @@ INLINE float swoosh_from(float x, float z, float e, float offset) {
 }
 
 // y = mask swoosh(x), the mask in float32 or absent
-INLINE void swoosh_row(const void *x, const float *mask, void *y, long n, float shift, float offset, int half, int masked) {
+INLINE void swoosh_row(const void *x, const float *mask, void *y, long n, float shift, float offset, int half,
+                       int masked) {
 #pragma omp simd
     for (long i = 0; i < n; i++) {
         float v = get(x, i, half), z = v - shift;

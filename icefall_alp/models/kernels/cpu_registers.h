@@ -14,7 +14,11 @@ typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
 
 INLINE long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
 INLINE float *floats(long n) { return aligned_alloc(64, (n * sizeof(float) + 127) / 64 * 64); }
-INLINE float *cut(float **space, long n) { float *piece = *space; *space += padded(n); return piece; }
+INLINE float *cut(float **space, long n) {
+    float *piece = *space;
+    *space += padded(n);
+    return piece;
+}
 
 // Rows with a stride between (rows, n) numbers in memory and float32 rows of `width`, filled up with zeros.
 INLINE void load_rows(float *y, long width, const void *x, long stride, long rows, long n, int half) {
@@ -75,7 +79,8 @@ INLINE void columns(const float *a, long down, long right, const float *b, float
     for (; r < rows; r++) tile(a + r * down, down, right, b, c + r * width, width, depth, add, 1, registers);
 }
 
-static inline void product(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth, int add) {
+static inline void product(const float *a, long down, long right, const float *b, float *c, long width, long rows,
+                           long depth, int add) {
     long j = 0;
     for (; j + 3 * LANES <= width; j += 3 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 3);
     if (width - j == 2 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 2);

@@ -19,6 +19,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 LOGGER = logging.getLogger(__name__)
 COMPILERS = ("cc", "gcc", "clang")
 # without traps and errno loops become vector instructions; infinity and NaN keep their meaning
@@ -43,8 +46,8 @@ SIGNATURES = {
     "add_line": (5, 3, 0, 2),
     "attention_weights": (6, 10, 0, 2),
     "attention_weights_backward": (11, 8, 0, 2),
-    "mix": (3, 5, 0, 2),
-    "mix_backward": (5, 5, 0, 2),
+    "mix": (3, 5, 0, 1),
+    "mix_backward": (5, 5, 0, 1),
     "depthwise_conv": (4, 6, 0, 2),
     "depthwise_conv_backward": (5, 6, 0, 2),
 }
@@ -115,3 +118,10 @@ def processor() -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def call(name: str, half: Tensor | None, *arguments: Tensor | float | None) -> None:
+    """Call a loop with the tensors' addresses; `half` is a tensor of the type that the loop reads."""
+    addresses = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    kind = () if half is None else (half.dtype == torch.bfloat16,)
+    getattr(library(), name)(*addresses, *kind, torch.get_num_threads())

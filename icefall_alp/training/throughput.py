@@ -16,6 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from icefall_alp.models.kernels import chains
 from icefall_alp.training.metrics import MetricSums
 from icefall_alp.utils import distributed
 
@@ -83,6 +84,14 @@ class FlopCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
+
+    def __enter__(self) -> FlopCounter:
+        self.total -= chains.unseen_operations()
+        return super().__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        self.total += chains.unseen_operations()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

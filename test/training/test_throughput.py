@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from icefall_alp.models.kernels import chains
 from icefall_alp.training.throughput import FlopCounter, Throughput, peak_flops
 
 CPU = torch.device("cpu")
@@ -49,3 +50,14 @@ def test_rates_follow_from_sums():
 
 def test_the_peak_of_this_machine_is_plausible():
     assert 1e9 < peak_flops(CPU, "float32") < 1e14
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_operations_of_the_encoder_s_own_loops_are_counted(monkeypatch, fused):
+    """A linear layer, and attention without positions, forward and backward."""
+    monkeypatch.setattr(chains, "FUSED", fused)
+    x, weight = torch.randn(2, 7, 6, requires_grad=True), torch.randn(6, 6, requires_grad=True)
+    with FlopCounter() as counter:
+        y = chains.linear(x, weight, None)
+        chains.mix(chains.attention_weights(y, y, None, None, None, 2, None)[0], y).sum().backward()
+    assert counter.total == 3 * (2 * 14 * 6 * 6 + 2 * (2 * 2 * 2 * 7 * 7 * 3))

@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from icefall_alp.models.kernels import closed, plain
+from icefall_alp.models.kernels import closed, native, native_products, plain
+from icefall_alp.models.kernels.native_library import library
 
 FUSED = os.environ.get("ICEFALL_ALP_FUSED", "1") != "0"
 
@@ -23,7 +24,14 @@ def form_for(device_type: str) -> ModuleType:
     """The module that computes chains on a type of device."""
     if not FUSED:
         return plain
-    return closed if device_type == "cpu" else _device_form()
+    if device_type != "cpu":
+        return _device_form()
+    return closed if library() is None else native
+
+
+def unseen_operations() -> int:
+    """Operations of matrix products so far that were not PyTorch's, and that its counters do not see."""
+    return native_products.operations
 
 
 @cache
@@ -53,5 +61,6 @@ bypass = _by_device(plain.bypass)
 depthwise_conv = _by_device(plain.depthwise_conv)
 first_conv = _by_device(plain.first_conv)
 attention_weights = _by_device(plain.attention_weights)
+mix = _by_device(plain.mix)
 balancer_gradient = _by_device(plain.balancer_gradient)
 whiten_gradient = _by_device(plain.whiten_gradient)

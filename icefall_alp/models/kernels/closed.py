@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from icefall_alp.models.kernels.plain import SLOPE, TINY
+from icefall_alp.models.kernels.plain import SLOPE, TINY, by_head, mix  # noqa: F401  (a library mixes as well)
 
 CACHED_SCORES = 2**19  # numbers
 LINEAR_ABOVE = 20.0  # softplus(z) is z in float32
@@ -47,7 +47,7 @@ class _NoGraph:
         """There are no gradients."""
 
 
-def _run(function: type[torch.autograd.Function], *arguments: object) -> Any:
+def run(function: type[torch.autograd.Function], *arguments: object) -> Any:
     """`function` of the arguments, with a node in the graph only where there is a graph."""
     if torch.is_grad_enabled():
         return function.apply(*arguments)
@@ -174,11 +174,11 @@ class _Bypass(torch.autograd.Function):
 
 
 def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
-    return _run(_Swoosh, x, shift, offset)
+    return run(_Swoosh, x, shift, offset)
 
 
 def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
-    return _run(_SwooshLinear, x, mask, weight, bias, shift, offset)
+    return run(_SwooshLinear, x, mask, weight, bias, shift, offset)
 
 
 def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -191,11 +191,11 @@ def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tenso
 
 
 def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:  # noqa: D103
-    return _run(_Gate, x, gates, keep)
+    return run(_Gate, x, gates, keep)
 
 
 def tanh_gate(x: Tensor, gates: Tensor) -> Tensor:  # noqa: D103
-    return _run(_TanhGate, x, gates)
+    return run(_TanhGate, x, gates)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -204,11 +204,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D103
-    return _run(_BiasNorm, x, bias, log_scale)
+    return run(_BiasNorm, x, bias, log_scale)
 
 
 def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:  # noqa: D103
-    return _run(_Bypass, original, new, scale)
+    return run(_Bypass, original, new, scale)
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
@@ -298,18 +298,22 @@ def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
 
 
 def attention_scores(q: Tensor, k: Tensor, p: Tensor, pos: Tensor) -> Tensor:  # noqa: D103
-    return _run(_Scores, q, k, p, pos)
+    return run(_Scores, q, k, p, pos)
 
 
 def attention_softmax(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: D103
-    return _run(_Softmax, scores, bias)
+    return run(_Softmax, scores, bias)
 
 
 def attention_weights(  # noqa: D103
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
     modify: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    scores = torch.bmm(q, k.transpose(1, 2)) if p is None else attention_scores(q, k, p, pos)
+    q, k = by_head(q, num_heads), by_head(k, num_heads)
+    if p is None:
+        scores = torch.bmm(q, k.transpose(1, 2))
+    else:
+        scores = attention_scores(q, k, by_head(p, num_heads), pos.repeat_interleave(p.shape[0], dim=0))
     scores = scores if modify is None else modify(scores)
     return attention_softmax(scores.unflatten(0, (num_heads, -1)), bias)
 

@@ -105,11 +105,27 @@ def attention_weights(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`attention_scores`, without positions where p is None, and `attention_softmax` over them.
 
-    `modify` is the identity but for gradients: it sees the scores (B, T, T) before the softmax.
+    q, k and p are (N, T, heads * width), pos (heads, width, 2T-1). `modify` is the identity but for gradients: it sees
+    the scores (B, T, T) before the softmax.
     """
-    scores = q @ k.transpose(1, 2) if p is None else attention_scores(q, k, p, pos)
+    q, k = by_head(q, num_heads), by_head(k, num_heads)
+    if p is None:
+        scores = q @ k.transpose(1, 2)
+    else:
+        scores = attention_scores(q, k, by_head(p, num_heads), pos.repeat_interleave(p.shape[0], dim=0))
     scores = scores if modify is None else modify(scores)
     return attention_softmax(scores.unflatten(0, (num_heads, -1)), bias)
+
+
+def by_head(x: Tensor, num_heads: int) -> Tensor:
+    """(N, T, heads * width) to (B, T, width)."""
+    return x.unflatten(-1, (num_heads, -1)).permute(2, 0, 1, 3).flatten(0, 1)
+
+
+def mix(weights: Tensor, values: Tensor) -> Tensor:
+    """Each head's values mixed by its weights: (heads, N, T, T) and (N, T, heads * width) to (N, T, heads * width)."""
+    by_heads = values.unflatten(-1, (weights.shape[0], -1)).permute(2, 0, 1, 3)
+    return (weights @ by_heads).permute(1, 2, 0, 3).flatten(2)
 
 
 def balancer_gradient(

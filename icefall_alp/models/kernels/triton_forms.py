@@ -22,10 +22,12 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     depthwise_conv,
     first_conv,
     linear,
+    mix,
     pointwise_conv,
     tanh_gate,
     whiten_gradient,
 )
+from icefall_alp.models.kernels.plain import by_head
 
 BLOCK = 1024  # elements of one program
 ROWS = 32  # rows whose parameter gradients one program sums
@@ -230,8 +232,10 @@ def attention_weights(
     """The scores are never written, unless `modify` wants to see them."""
     if modify is not None:
         return closed.attention_weights(q, k, p, pos, bias, num_heads, modify)
-    relative = None if p is None else torch.bmm(p, pos)
-    weights = _ShiftedSoftmax.apply(torch.bmm(q, k.transpose(1, 2)), relative, bias, num_heads)
+    relative = None if p is None else (by_head(p, num_heads).unflatten(0, (num_heads, -1)).flatten(1, 2) @ pos)
+    relative = relative if p is None else relative.view(-1, p.shape[1], pos.shape[-1])
+    content = torch.bmm(by_head(q, num_heads), by_head(k, num_heads).transpose(1, 2))
+    weights = _ShiftedSoftmax.apply(content, relative, bias, num_heads)
     return weights, weights[0]
 
 

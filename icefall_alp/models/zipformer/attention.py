@@ -46,19 +46,13 @@ class AttentionWeights(ScheduledModule):
         k = self.whiten_keys(self.balance_keys(k))
         p, pos = self._positions(p, pos_emb)
         penalty = abs_penalty(self, q, SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB)
-        q, k = self._by_head(q), self._by_head(k)
         return chains.attention_weights(q, k, p, pos, score_bias, self.num_heads, penalty)
 
     def _positions(self, p: Tensor, pos_emb: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Position queries (heads * N, T, d) and keys (heads * N, d, 2T-1), or None twice where they are left out."""
+        """Position queries (N, T, heads * d) and keys (heads, d, 2T-1), or None twice where they are left out."""
         if self.training and fires(self.now(self.pos_emb_skip_rate)):
             return None, None
-        pos = self.linear_pos(pos_emb).unflatten(1, (self.num_heads, self.pos_head_dim)).permute(1, 2, 0)
-        return self._by_head(p), pos.repeat_interleave(p.shape[0], dim=0)
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        """(N, T, heads * d) to (heads * N, T, d)."""
-        return x.unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3).flatten(0, 1)
+        return p, self.linear_pos(pos_emb).t().unflatten(0, (self.num_heads, self.pos_head_dim))
 
 
 class SelfAttention(nn.Module):
@@ -66,16 +60,13 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, value_head_dim: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
         self.in_proj = Linear(dim, num_heads * value_head_dim)
         self.out_proj = scaled_linear(num_heads * value_head_dim, dim, 0.05)
         self.whiten = Whiten(schedule((0, 7.5), (20000, 22.5), default=7.5))
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """(N, T, dim) and weights (heads, N, T, T) to (N, T, dim)."""
-        values = self.in_proj(x).unflatten(-1, (self.num_heads, -1)).permute(2, 0, 1, 3)
-        mixed = (weights @ values).permute(1, 2, 0, 3).flatten(2)
-        return self.whiten(self.out_proj(mixed))
+        return self.whiten(self.out_proj(chains.mix(weights, self.in_proj(x))))
 
 
 class NonlinAttention(nn.Module):

@@ -29,15 +29,9 @@ def _keep(items: int, frames: int, x: Tensor) -> Tensor:
 
 
 def _attention(items, frames, dim, leaf):
-    batch = 2 * items
     hidden = torch.arange(frames) >= (torch.arange(items) % max(frames, 1) + 1)[:, None]
-    q, k, p, pos = (
-        leaf(batch, frames, dim),
-        leaf(batch, frames, dim),
-        leaf(batch, frames, 2),
-        leaf(batch, 2, 2 * frames - 1),
-    )
-    return [q, k, p, pos, hidden.unsqueeze(1).to(q.dtype) * -1e9]
+    q, k, p = leaf(items, frames, 2 * dim), leaf(items, frames, 2 * dim), leaf(items, frames, 2 * 2)
+    return [q, k, p, leaf(2, 2, 2 * frames - 1), hidden.unsqueeze(1).to(q.dtype) * -1e9]
 
 
 def _image(items, frames, dim, leaf):
@@ -59,6 +53,7 @@ _MAKERS: dict[str, Callable] = {
     "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
     "depthwise_conv": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c, 1, 5), leaf(c)], (2,)),
     "first_conv": lambda n, t, c, leaf: ([leaf(n, t + 2, c), leaf(4, 1, 3, 3), leaf(4)], ()),
+    "mix": lambda n, t, c, leaf: ([leaf(3, n, t, t), leaf(n, t, 3 * c)], ()),
     "attention_weights": lambda n, t, c, leaf: (_attention(n, t, c, leaf), (2, None)),
 }
 CHAINS = list(_MAKERS)

@@ -12,7 +12,7 @@ import torch
 
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models import AudioEncoder
-from icefall_alp.models.kernels import chains, closed, plain
+from icefall_alp.models.kernels import chains, closed, native, plain
 
 NAMES = [name for name, value in vars(chains).items() if hasattr(value, "__wrapped__") and name in vars(plain)]
 
@@ -20,12 +20,15 @@ NAMES = [name for name, value in vars(chains).items() if hasattr(value, "__wrapp
 @pytest.mark.parametrize("name", NAMES)
 def test_forms_have_the_same_arguments(name):
     wanted = list(inspect.signature(getattr(plain, name)).parameters)
-    assert list(inspect.signature(getattr(closed, name)).parameters) == wanted
+    for form in (closed, native):
+        assert list(inspect.signature(getattr(form, name)).parameters) == wanted
 
 
-def test_the_device_and_the_switch_decide(monkeypatch):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_device_the_switch_and_the_compiler_decide(monkeypatch, compiled):
     monkeypatch.setattr(chains, "FUSED", True)
-    assert chains.form_for("cpu") is closed
+    monkeypatch.setattr(chains, "library", lambda: object() if compiled else None)
+    assert chains.form_for("cpu") is (native if compiled else closed)
     monkeypatch.setattr(chains, "FUSED", False)
     assert chains.form_for("cpu") is chains.form_for("another") is plain
     assert len(NAMES) > 10

@@ -86,9 +86,14 @@ def test_scores_are_written_when_something_wants_to_see_them():
     expected, _ = triton_forms.attention_weights(q, k, *rest, *constants)
     torch.testing.assert_close(weights, expected)
     assert torch.equal(first, weights[0])
-    torch.testing.assert_close(seen[0], plain.attention_scores(q, k, *rest[:2]))
+    q, k, p = (plain.by_head(x, 2) for x in (q, k, rest[0]))
+    torch.testing.assert_close(seen[0], plain.attention_scores(q, k, p, rest[1].repeat_interleave(3, dim=0)))
+
+
+def test_positions_may_be_left_out():
+    (q, k, *_), _ = chain_cases.arguments("attention_weights", "odd")
     without, _ = triton_forms.attention_weights(q, k, None, None, None, 2, None)
-    torch.testing.assert_close(without[0, 0], (q[0] @ k[0].T).softmax(-1))
+    torch.testing.assert_close(without[0, 0], (q[0, :, :5] @ k[0, :, :5].T).softmax(-1))
 
 
 def test_norm_of_half_precision_is_in_full():

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Depthwise convolution of native.py, a register of channels at a time.
+#include "cpu_registers.h"
+
+// ---- Depthwise convolution over time, a register of channels at a time: x (items, frames, channels) with a stride between
+// rows to y (items, frames + 2 padding - taps + 1, channels); weight (channels, taps).
+
+INLINE void slide(const float *x, const float *weight, vec start, float *y, long taps, const int frames) {
+    vec sums[8];
+#pragma GCC unroll 8
+    for (int t = 0; t < frames; t++) sums[t] = start;
+    for (long k = 0; k < taps; k++, x += LANES)
+#pragma GCC unroll 8
+        for (int t = 0; t < frames; t++) sums[t] += *(vec *)(weight + k * LANES) * *(vec *)(x + t * LANES);
+#pragma GCC unroll 8
+    for (int t = 0; t < frames; t++) *(vec *)(y + t * LANES) = sums[t];
+}
+
+static void convolve(const float *x, const float *weight, vec start, float *y, long taps, long frames) {
+    long t = 0;
+    for (; t + 8 <= frames; t += 8) slide(x + t * LANES, weight, start, y + t * LANES, taps, 8);
+    for (; t < frames; t++) slide(x + t * LANES, weight, start, y + t * LANES, taps, 1);
+}
+
+// A register of channels of all frames, with zeros for the frames before and behind.
+static void load_strip(float *y, const void *x, long stride, long frames, long padding, long n, int half) {
+    memset(y, 0, padding * LANES * sizeof(float));
+    load(y + padding * LANES, LANES, x, stride, frames, n, half);
+    memset(y + (padding + frames) * LANES, 0, padding * LANES * sizeof(float));
+}
+
+void depthwise_conv(const void *x, const float *weight, const float *bias, void *y, long items, long frames,
+                    long channels, long stride, long taps, long padding, int half, int threads) {
+    long out = frames + 2 * padding - taps + 1, strips = padded(channels) / LANES;
+#pragma omp parallel num_threads(threads)
+    {
+        float *base = floats((frames + 2 * padding + taps + out) * LANES), *space = base;
+        float *strip = cut(&space, (frames + 2 * padding) * LANES), *w = cut(&space, taps * LANES), *sums = space;
+#pragma omp for schedule(static)
+        for (long turn = 0; turn < strips * items; turn++) {
+            long first = turn / items * LANES, item = turn % items, n = MIN(LANES, channels - first);
+            float start[LANES] = {0};
+            load(start, LANES, bias + first, 0, 1, n, 0);
+            load_transposed(w, LANES, weight + first * taps, taps, n, taps, 0);
+            load_strip(strip, at(x, item * frames * stride + first, half), stride, frames, padding, n, half);
+            convolve(strip, w, *(vec *)start, sums, taps, out);
+            store(to(y, item * out * channels + first, half), channels, sums, LANES, out, n, half);
+        }
+        free(base);
+    }
+}
+
+INLINE void taps_backward(const float *grad, const float *x, float *y, long frames, const int taps) {
+    vec sums[8];
+#pragma GCC unroll 8
+    for (int k = 0; k < taps; k++) sums[k] = (vec){0};
+    for (long t = 0; t < frames; t++)
+#pragma GCC unroll 8
+        for (int k = 0; k < taps; k++) sums[k] += *(vec *)(grad + t * LANES) * *(vec *)(x + (t + k) * LANES);
+#pragma GCC unroll 8
+    for (int k = 0; k < taps; k++) *(vec *)(y + k * LANES) = sums[k];
+}
+
+// grad_weight (items, taps, channels) in float32; needs padding < taps
+void depthwise_conv_backward(const void *grad, const void *x, const float *weight, void *grad_x, float *grad_weight,
+                             long items, long frames, long channels, long stride, long taps, long padding, int half,
+                             int threads) {
+    long out = frames + 2 * padding - taps + 1, strips = padded(channels) / LANES, outside = taps - 1 - padding;
+#pragma omp parallel num_threads(threads)
+    {
+        float *base = floats((2 * frames + 2 * padding + out + 2 * outside + 2 * taps) * LANES), *space = base;
+        float *strip = cut(&space, (frames + 2 * padding) * LANES), *pulls = cut(&space, (out + 2 * outside) * LANES);
+        float *w = cut(&space, taps * LANES), *grad_w = cut(&space, taps * LANES), *sums = space;
+#pragma omp for schedule(static)
+        for (long turn = 0; turn < strips * items; turn++) {
+            long first = turn / items * LANES, item = turn % items, n = MIN(LANES, channels - first), k = 0;
+            for (long i = 0; i < taps; i++)  // gradients slide the other way
+                load_transposed(w + i * LANES, LANES, weight + first * taps + taps - 1 - i, taps, n, 1, 0);
+            load_strip(strip, at(x, item * frames * stride + first, half), stride, frames, padding, n, half);
+            load_strip(pulls, at(grad, item * out * channels + first, half), channels, out, outside, n, half);
+            convolve(pulls, w, (vec){0}, sums, taps, frames);
+            store(to(grad_x, item * frames * channels + first, half), channels, sums, LANES, frames, n, half);
+            for (; k + 8 <= taps; k += 8)
+                taps_backward(pulls + outside * LANES, strip + k * LANES, grad_w + k * LANES, out, 8);
+            for (; k < taps; k++) taps_backward(pulls + outside * LANES, strip + k * LANES, grad_w + k * LANES, out, 1);
+            store(grad_weight + item * taps * channels + first, channels, grad_w, LANES, taps, n, 0);
+        }
+        free(base);
+    }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Small matrices in whole registers, for loops whose numbers stay in the cache.
+#pragma once
+#include "cpu_numbers.h"
+
+#if defined(__AVX512F__)
+enum { LANES = 16, ROWS = 8 };  // numbers of a register; rows of a tile, as many as the registers hold
+#elif defined(__AVX__)
+enum { LANES = 8, ROWS = 4 };
+#else
+enum { LANES = 4, ROWS = 4 };
+#endif
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE long padded(long n) { return (n + LANES - 1) / LANES * LANES; }
+INLINE float *floats(long n) { return aligned_alloc(64, (n * sizeof(float) + 127) / 64 * 64); }
+INLINE float *cut(float **space, long n) {
+    float *piece = *space;
+    *space += padded(n);
+    return piece;
+}
+
+// Rows with a stride between (rows, n) numbers in memory and float32 rows of `width`, filled up with zeros.
+INLINE void load_rows(float *y, long width, const void *x, long stride, long rows, long n, int half) {
+    for (long r = 0; r < rows; r++, y += width) {
+        FOR_TYPE(half, for (long i = 0; i < n; i++) y[i] = get(x, r * stride + i, H));
+        for (long i = n; i < width; i++) y[i] = 0.0f;
+    }
+}
+
+INLINE void load(float *y, long width, const void *x, long stride, long rows, long n, int half) {
+    if (width == LANES && n == LANES) load_rows(y, LANES, x, stride, rows, LANES, half);  // loops vanish
+    else if (width == ROWS && n == ROWS) load_rows(y, ROWS, x, stride, rows, ROWS, half);
+    else load_rows(y, width, x, stride, rows, n, half);
+}
+
+INLINE void load_transposed(float *y, long width, const void *x, long stride, long rows, long n, int half) {
+    for (long i = 0; i < n; i++, y += width) {
+        FOR_TYPE(half, for (long r = 0; r < rows; r++) y[r] = get(x, r * stride + i, H));
+        for (long r = rows; r < width; r++) y[r] = 0.0f;
+    }
+}
+
+INLINE void store_rows(void *y, long stride, const float *x, long width, long rows, long n, int half) {
+    for (long r = 0; r < rows; r++, x += width)
+        FOR_TYPE(half, for (long i = 0; i < n; i++) put(y, r * stride + i, H, x[i]));
+}
+
+INLINE void store(void *y, long stride, const float *x, long width, long rows, long n, int half) {
+    if (width == LANES && n == LANES) store_rows(y, stride, x, LANES, rows, LANES, half);
+    else store_rows(y, stride, x, width, rows, n, half);
+}
+
+// ---- c = a b, or c += a b: a (rows, depth) by any strides, b (depth, width) and c (rows, width) in whole registers.
+
+INLINE void tile(const float *a, long down, long right, const float *b, float *c, long width, long depth, int add,
+                 const int rows, const int registers) {
+    vec sums[ROWS][3];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+        for (int j = 0; j < registers; j++) sums[r][j] = add ? *(vec *)(c + r * width + j * LANES) : (vec){0};
+    for (long k = 0; k < depth; k++, b += width, a += right)
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+            for (int j = 0; j < registers; j++) sums[r][j] += a[r * down] * *(const vec *)(b + j * LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 3
+        for (int j = 0; j < registers; j++) *(vec *)(c + r * width + j * LANES) = sums[r][j];
+}
+
+INLINE void columns(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth,
+                    int add, const int registers) {
+    long r = 0;
+    for (; r + ROWS <= rows; r += ROWS)
+        tile(a + r * down, down, right, b, c + r * width, width, depth, add, ROWS, registers);
+    for (; r < rows; r++) tile(a + r * down, down, right, b, c + r * width, width, depth, add, 1, registers);
+}
+
+static inline void product(const float *a, long down, long right, const float *b, float *c, long width, long rows,
+                           long depth, int add) {
+    long j = 0;
+    for (; j + 3 * LANES <= width; j += 3 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 3);
+    if (width - j == 2 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 2);
+    else if (width - j == LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 1);
+}

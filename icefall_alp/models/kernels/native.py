@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chains of `plain` on a CPU as loops in C: one pass over memory each, numbers converted on the way.
+
+Where a library is as good, and for what the loops do not know (other types than float32 and bfloat16), `closed`
+computes. Halves of a projection are read where they lie.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from icefall_alp.models.kernels import closed
+from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library computes these as well)
+    first_conv,
+    whiten_gradient,
+)
+from icefall_alp.models.kernels.native_library import call
+from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains too)
+    TYPES,
+    attention_weights,
+    depthwise_conv,
+    known,
+    linear,
+    mix,
+    pointwise_conv,
+    rows_of,
+    sizes_of,
+    swoosh_linear,
+    swoosh_pointwise_conv,
+)
+
+SHARE = 64  # rows of one partial sum, as in cpu_elementwise.c
+
+
+def _dense(x: Tensor) -> Tensor:
+    """A tensor whose elements fill their memory in some order of axes, such as channels-last."""
+    return x if x.is_contiguous() or torch.empty_like(x).stride() == x.stride() else x.contiguous()
+
+
+def _laid_out_like(grad: Tensor, x: Tensor) -> Tensor:
+    return grad if grad.stride() == x.stride() and grad.dtype == x.dtype else torch.empty_like(x).copy_(grad)
+
+
+class _Swoosh(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, shift: float, offset: float) -> Tensor:
+        x = _dense(x)
+        y = torch.empty_like(x)
+        call("swoosh", x, x, None, y, x.numel(), 1, 1, shift, offset)
+        ctx.save_for_backward(x)
+        ctx.constants = shift, offset
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        grad_x = torch.empty_like(x)
+        call("swoosh_backward", x, x, None, _laid_out_like(grad, x), grad_x, None, x.numel(), 1, 1, *ctx.constants)
+        return grad_x, None, None
+
+
+class _Gate(torch.autograd.Function):
+    """Keeps its inputs, which are halves of a projection."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, gates: Tensor, keep: Tensor | None, bent: bool) -> Tensor:
+        x, gates, keep = rows_of(x), rows_of(gates), keep if keep is None else keep.float().contiguous()
+        y = x.new_empty(x.shape)
+        call("gate", x, x, gates, keep, y, *sizes_of(x), x.stride(1), gates.stride(1), bent)
+        ctx.save_for_backward(x, gates, keep)
+        ctx.bent = bent
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, gates, keep = ctx.saved_tensors
+        grad_x, grad_gates = (x.new_empty(x.shape) for _ in range(2))
+        call(
+            "gate_backward", x, grad.contiguous(), x, gates, keep, grad_x, grad_gates,
+            *sizes_of(x), x.stride(1), gates.stride(1), ctx.bent,
+        )  # fmt: skip
+        return grad_x, grad_gates, None, None
+
+
+class _BiasNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
+        ctx.dtype = x.dtype
+        x, bias = x.float().contiguous(), bias.contiguous()
+        y, inverse = torch.empty_like(x), x.new_empty(sizes_of(x)[0])
+        call("bias_norm", None, x, bias, log_scale, y, inverse, *sizes_of(x))
+        ctx.save_for_backward(x, bias, log_scale, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, bias, log_scale, inverse = ctx.saved_tensors
+        rows, channels = sizes_of(x)
+        grad_x, pulls, shares = torch.empty_like(x), torch.empty_like(inverse), _shares(rows, channels)
+        call(
+            "bias_norm_backward", None, grad.contiguous(), x, bias, log_scale, inverse, grad_x, shares, pulls,
+            rows, channels,
+        )  # fmt: skip
+        return grad_x.to(ctx.dtype), shares.sum(0), pulls.sum()
+
+
+def _shares(rows: int, channels: int, share: int = SHARE) -> Tensor:
+    """For the partial sums of all rows, a share of them at a time."""
+    return torch.empty(-(-rows // share), channels, device="cpu")
+
+
+class _Bypass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
+        original, new, scale = original.contiguous(), new.contiguous(), scale.contiguous()
+        y = torch.empty_like(original)
+        call("bypass", new, original, new, scale, y, *sizes_of(original), _rows_of_a_scale(original, scale))
+        ctx.save_for_backward(original, new, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        original, new, scale = ctx.saved_tensors
+        rows, channels = sizes_of(original)
+        shared = _rows_of_a_scale(original, scale)
+        part = SHARE if scale.dim() == 1 else shared
+        grad_x, grad_new, shares = torch.empty_like(original), torch.empty_like(new), _shares(rows, channels, part)
+        call(
+            "bypass_backward", new, grad.contiguous(), original, new, scale, grad_x, grad_new, shares,
+            rows, channels, shared, part,
+        )  # fmt: skip
+        return grad_x, grad_new, shares.sum(0) if scale.dim() == 1 else shares.view(scale.shape)
+
+
+def _rows_of_a_scale(x: Tensor, scale: Tensor) -> int:
+    """Rows that share a row of the scale, (C,) or (N, 1, C)."""
+    return max(1, sizes_of(x)[0] if scale.dim() == 1 else x.shape[1])
+
+
+def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
+    return closed.run(_Swoosh, x, shift, offset) if known(x) else closed.swoosh(x, shift, offset)
+
+
+def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:  # noqa: D103
+    return closed.run(_Gate, x, gates, keep, False) if known(x, gates) else closed.gate(x, gates, keep)
+
+
+def tanh_gate(x: Tensor, gates: Tensor) -> Tensor:  # noqa: D103
+    return closed.run(_Gate, x, gates, None, True) if known(x, gates) else closed.tanh_gate(x, gates)
+
+
+def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D103
+    if x.dtype not in TYPES:
+        return closed.bias_norm(x, bias, log_scale)
+    return closed.run(_BiasNorm, x, bias, log_scale)
+
+
+def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:  # noqa: D103
+    if original.dtype != torch.float32 or scale.dtype != torch.float32 or new.dtype not in TYPES:
+        return closed.bypass(original, new, scale)
+    return closed.run(_Bypass, original, new, scale)
+
+
+def balancer_gradient(
+    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
+) -> Tensor:
+    """One pass for the moments of every channel, one that adds the line."""
+    if not known(x, grad) or x.numel() == 0:
+        return closed.balancer_gradient(x, grad, limits, grad_scale, dim)
+    laid, pulled = _matrix(x.movedim(dim, -1)), grad.movedim(dim, -1).contiguous()
+    rows, channels = laid.shape
+    sums, squares = _shares(rows, channels), _shares(rows, channels)
+    call("moments", x, laid, sums, squares, rows, channels, laid.stride(0))
+    line = closed.line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
+    out = torch.empty_like(pulled)
+    call("add_line", x, laid, pulled, *line, out, rows, channels, laid.stride(0))
+    return out.movedim(-1, dim)
+
+
+def _matrix(x: Tensor) -> Tensor:
+    """(.., C) as (rows, C), without a copy where rows lie at one distance."""
+    return (x if x.dim() != 3 else rows_of(x)).reshape(-1, x.shape[-1])

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `native` computes around matrix products: linear layers, attention by heads, depthwise convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from icefall_alp.models.kernels import closed
+from icefall_alp.models.kernels.native_library import call
+
+TYPES = (torch.float32, torch.bfloat16)
+operations = 0  # of matrix products and convolutions so far, two for each multiplication: PyTorch does not see them
+
+
+def _count(*sizes: int) -> None:
+    global operations
+    operations += 2 * prod(sizes)
+
+
+def known(*tensors: Tensor | None) -> bool:
+    """Whether the loops know the type, the same of all."""
+    return tensors[0].dtype in TYPES and all(x is None or x.dtype == tensors[0].dtype for x in tensors)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """(N, T, C) whose rows lie at one distance: half of a projection does, anything else is copied."""
+    even = x.stride(-1) == 1 and x.stride(0) == x.shape[1] * x.stride(1)
+    return x if even else x.contiguous()
+
+
+def sizes_of(x: Tensor) -> tuple[int, int]:
+    """Rows and channels."""
+    return x.numel() // max(1, x.shape[-1]), x.shape[-1]
+
+
+class _Linear(torch.autograd.Function):
+    """linear(mask * swoosh(x)) or, without a swoosh, linear(x), in float32; keeps x and the small mask."""
+
+    @staticmethod
+    def forward(ctx, x, mask: Tensor | None, weight: Tensor, bias: Tensor | None, swoosh: tuple[float, float] | None):
+        x = rows_of(x) if x.dim() == 3 and not swoosh else x.contiguous()
+        weight, mask, bias = weight.contiguous(), _contiguous(mask), _contiguous(bias)
+        y = x.new_empty(*x.shape[:-1], len(weight))
+        call("linear", None, x, mask, weight, bias, y, *_linear_sizes(x, weight), *(swoosh or (0, 0)), bool(swoosh))
+        _count(y.numel(), weight.shape[1])
+        ctx.save_for_backward(x, mask, weight)
+        ctx.swoosh = swoosh
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, mask, weight = ctx.saved_tensors
+        grad, grad_x, grad_weight, grad_bias = grad.contiguous(), None, None, None
+        rows, depth, n, stride, per_item = _linear_sizes(x, weight)
+        if ctx.needs_input_grad[0] or ctx.swoosh:
+            _count(rows, n, depth)
+            grad_x, sizes = x.new_empty(x.shape), (rows, n, depth, per_item)
+            if ctx.swoosh:
+                hidden = torch.empty_like(grad_x)
+                call("linear_backward_input", None, grad, weight, x, mask, grad_x, hidden, *sizes, *ctx.swoosh)
+                x = hidden
+            else:
+                call("linear_backward_input", None, grad, weight, None, None, grad_x, None, *sizes, 0, 0)
+        if ctx.needs_input_grad[2]:
+            _count(rows, n, depth)
+            grad_weight = torch.empty_like(weight)
+            call("linear_backward_weight", None, grad, x, grad_weight, rows, depth, n, stride)
+        if ctx.needs_input_grad[3]:
+            grad_bias = grad.reshape(-1, n).sum(0)
+        return grad_x, None, grad_weight, grad_bias, None
+
+
+def _linear_sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int, int]:
+    """Rows, numbers in and out, stride of the rows, and rows of an item, which share a mask. Never 0, to divide by."""
+    rows, depth = sizes_of(x)
+    stride = x.stride(-2) if x.dim() > 1 else depth
+    return rows, depth, len(weight), stride, max(1, rows // max(1, len(x)))
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+class _SwooshLinear(torch.autograd.Function):
+    """linear(mask * swoosh(x)) where a library multiplies; backward makes the activation and its slope in one pass."""
+
+    @staticmethod
+    def forward(ctx, x, mask, weight, bias, shift: float, offset: float) -> Tensor:
+        x, ctx.constants = x.contiguous(), (shift, offset)
+        mask = mask if mask is None else mask.float().contiguous()
+        hidden = torch.empty_like(x)
+        call("swoosh", x, x, mask, hidden, x.numel(), *_item(x), shift, offset)
+        ctx.save_for_backward(x, mask, weight)
+        return F.linear(hidden, weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, mask, weight = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_x = (rows @ weight.to(grad.dtype)).view(x.shape).to(x.dtype)
+        hidden = torch.empty_like(x)
+        call("swoosh_backward", x, x, mask, grad_x, grad_x, hidden, x.numel(), *_item(x), *ctx.constants)
+        grad_weight = rows.t() @ hidden.view(-1, hidden.shape[-1]).to(rows.dtype)
+        return grad_x, None, grad_weight.to(weight.dtype), rows.sum(0).to(weight.dtype), None, None
+
+
+def _item(x: Tensor) -> tuple[int, int]:
+    """Channels, and rows of one item, which share a mask (N, 1, C). Never 0, to divide by."""
+    return max(1, x.shape[-1]), max(1, sizes_of(x)[0] // max(1, len(x)))
+
+
+class _DepthwiseConv(torch.autograd.Function):
+    """Weight and bias are read in float32."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        x, weight, bias = rows_of(x), weight.contiguous(), bias.contiguous()
+        (items, frames, channels), taps = x.shape, weight.shape[-1]
+        y = x.new_empty(items, frames + 2 * padding - taps + 1, channels)
+        call("depthwise_conv", x, x, weight, bias, y, items, frames, channels, x.stride(1), taps, padding)
+        _count(y.numel(), taps)
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        items, frames, channels = x.shape
+        taps = weight.shape[-1]
+        grad, grad_x = grad.contiguous(), x.new_empty(x.shape)
+        shares = torch.empty(items, taps, channels, device=x.device)
+        _count(2, grad.numel(), taps)
+        call(
+            "depthwise_conv_backward", x, grad, x, weight, grad_x, shares,
+            items, frames, channels, x.stride(1), taps, ctx.padding,
+        )  # fmt: skip
+        return grad_x, shares.sum(0).t().unsqueeze(1), grad.float().sum((0, 1)), None
+
+
+def _attention_weights(q, k, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int) -> Tensor:
+    """(heads, N, T, T); the scores are never written."""
+    items, frames, _ = q.shape
+    bias = None if bias is None else bias.float().expand(items, -1, -1).contiguous()
+    strides = (0, 0) if bias is None else (bias.stride(0), 0 if bias.shape[1] == 1 else frames)
+    weights = q.new_empty(num_heads, items, frames, frames)
+    _count(weights.numel(), (q.shape[-1] + (0 if p is None else p.shape[-1])) // num_heads)
+    call("attention_weights", q, q, k, p, pos, bias, weights, *_attention_sizes(q, k, p, num_heads), *strides)
+    return weights
+
+
+class _AttentionWeights(torch.autograd.Function):
+    """A copy of the first head's weights spares the slice's backward, which would fill a whole gradient with zeros."""
+
+    @staticmethod
+    def forward(ctx, q, k, p, pos, bias, num_heads: int) -> tuple[Tensor, Tensor]:
+        weights = _attention_weights(q, k, p, pos, bias, num_heads)
+        ctx.save_for_backward(weights, q, k, p, pos)
+        ctx.set_materialize_grads(False)
+        ctx.num_heads = num_heads
+        return weights, weights[0].clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, grad_first: Tensor | None):
+        weights, q, k, p, pos = ctx.saved_tensors
+        grad = torch.zeros_like(weights) if grad is None else grad.contiguous()
+        grad_first = None if grad_first is None else grad_first.contiguous()
+        grads = [None if x is None else x.new_empty(x.shape) for x in (q, k, p)]
+        shares = None if pos is None else torch.empty(ctx.num_heads, len(q), *pos.shape[1:], device=q.device)
+        _count(2, weights.numel(), (q.shape[-1] + (0 if p is None else p.shape[-1])) // ctx.num_heads)
+        call(
+            "attention_weights_backward", q, weights, grad, grad_first, q, k, p, pos, *grads, shares,
+            *_attention_sizes(q, k, p, ctx.num_heads),
+        )  # fmt: skip
+        return *grads, None if pos is None else shares.sum(1).to(pos.dtype), None, None
+
+
+def _attention_sizes(q: Tensor, k: Tensor, p: Tensor | None, num_heads: int) -> tuple[int, ...]:
+    """Heads, items, frames, numbers of a head in q and p, strides of the rows."""
+    places, stride = (0, 0) if p is None else (p.shape[-1] // num_heads, p.stride(1))
+    return num_heads, *q.shape[:2], q.shape[-1] // num_heads, places, q.stride(1), k.stride(1), stride
+
+
+class _Mix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weights: Tensor, values: Tensor) -> Tensor:
+        weights, values = weights.contiguous(), rows_of(values)
+        y = values.new_empty(values.shape)
+        _count(y.numel(), weights.shape[-1])
+        call("mix", None, weights, values, y, *_mixing_sizes(weights, values))
+        ctx.save_for_backward(weights, values)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        weights, values = ctx.saved_tensors
+        _count(2, values.numel(), weights.shape[-1])
+        grad_weights, grad_values = torch.empty_like(weights), values.new_empty(values.shape)
+        call(
+            "mix_backward", None, weights, values, grad.contiguous(), grad_weights, grad_values,
+            *_mixing_sizes(weights, values),
+        )  # fmt: skip
+        return grad_weights, grad_values
+
+
+def _mixing_sizes(weights: Tensor, values: Tensor) -> tuple[int, ...]:
+    """Heads, items, frames, numbers of a head, stride of the values."""
+    return *weights.shape[:3], values.shape[-1] // weights.shape[0], values.stride(1)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """In bfloat16 a library is faster."""
+    if not _all_float32(x, weight, bias):
+        return closed.linear(x, weight, bias)
+    return closed.run(_Linear, x, None, weight, bias, None)
+
+
+def _all_float32(*tensors: Tensor | None) -> bool:
+    """Whether a product is computed in float32."""
+    return all(x is None or x.dtype == torch.float32 for x in tensors) and not torch.is_autocast_enabled("cpu")
+
+
+def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: D103
+    return linear(x, weight.flatten(1), bias)
+
+
+def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
+    if _all_float32(x, mask, weight, bias):
+        return closed.run(_Linear, x, mask, weight, bias, (shift, offset))
+    if not known(x, mask):
+        return closed.swoosh_linear(x, mask, weight, bias, shift, offset)
+    return closed.run(_SwooshLinear, x, mask, weight, bias, shift, offset)
+
+
+def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
+    return swoosh_linear(x, None, weight.flatten(1), bias, shift, offset)
+
+
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:  # noqa: D103
+    if x.dtype not in TYPES or weight.dtype != torch.float32 or not 0 <= padding < weight.shape[-1]:
+        return closed.depthwise_conv(x, weight, bias, padding)
+    return closed.run(_DepthwiseConv, x, weight, bias, padding)
+
+
+def attention_weights(  # noqa: D103
+    q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
+    modify: Callable[[Tensor], Tensor] | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    if modify is not None or not known(q, k, p, pos):
+        return closed.attention_weights(q, k, p, pos, bias, num_heads, modify)
+    q, k, p, pos = rows_of(q), rows_of(k), None if p is None else rows_of(p), None if p is None else pos.contiguous()
+    if torch.is_grad_enabled():
+        return _AttentionWeights.apply(q, k, p, pos, bias, num_heads)
+    weights = _attention_weights(q, k, p, pos, bias, num_heads)
+    return weights, weights[0]
+
+
+def mix(weights: Tensor, values: Tensor) -> Tensor:
+    """In bfloat16 a library is faster."""
+    if weights.dtype != torch.float32 or not _all_float32(weights, values):
+        return closed.mix(weights, values)
+    return closed.run(_Mix, weights, values)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loops in C against the definitions: values, gradients, both precisions, any size, strides, NaN."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from icefall_alp.models.kernels import closed, native, native_library, plain
+from test.models.kernels import chain_cases
+
+pytestmark = pytest.mark.skipif(native_library.library() is None, reason="no C compiler")
+CLOSE = {"rtol": 2e-5, "atol": 2e-5}
+LOOPS = ["swoosh", "swoosh_linear", "gate", "tanh_gate", "bias_norm", "bypass", "depthwise_conv", "mix"]
+LOOPS.append("attention_weights")
+# which arguments are no parameters; else the first
+ACTIVATIONS = {"swoosh_linear": (0, 1), "gate": (0, 1), "tanh_gate": (0, 1), "bypass": (1,), "mix": (0, 1)}
+ACTIVATIONS["attention_weights"] = (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("size", chain_cases.SIZES)
+@pytest.mark.parametrize("chain", chain_cases.CHAINS)
+def test_equals_the_definition(chain, size):
+    ours = chain_cases.outputs_and_gradients(native, chain, size)
+    for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, size), strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+@pytest.mark.parametrize("size", ["odd", "wide", "one_frame", "empty"])
+@pytest.mark.parametrize("chain", [name for name in LOOPS if name not in ("bias_norm", "depthwise_conv")])
+def test_half_precision_stays_near_the_definition_in_full(chain, size):
+    ours = chain_cases.outputs_and_gradients(native, chain, size, torch.bfloat16)
+    for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, size), strict=True):
+        assert a.dtype == torch.bfloat16 or chain == "bypass"
+        near(a.float(), b)
+
+
+def near(a: Tensor, b: Tensor) -> None:
+    """Up to what is lost in bfloat16, and where all is lost, as in a softmax over one frame, up to zero."""
+    assert (a - b).norm() <= 0.02 * b.norm() + 1e-3 * b.numel() ** 0.5
+
+
+@pytest.mark.parametrize("chain", LOOPS)
+def test_autocast_runs_forward_and_backward(chain):
+    """Parameters in float32, activations in bfloat16."""
+    tensors, constants = chain_cases.arguments(chain, "wide")
+    halves = list(tensors)
+    for i in ACTIVATIONS.get(chain, (0,)):
+        halves[i] = tensors[i].detach().bfloat16().requires_grad_(tensors[i].requires_grad)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = getattr(native, chain)(*halves, *constants)
+        expected = getattr(plain, chain)(*tensors, *constants)
+    out, expected = (x[0] if isinstance(x, tuple) else x for x in (out, expected))
+    near(out.float(), expected.float())
+    for a, b in zip(*(gradients(y, xs) for y, xs in ((out, halves), (expected, tensors))), strict=True):
+        near(a.float(), b.float())
+
+
+def gradients(y: Tensor, tensors: list[Tensor | None]) -> tuple[Tensor, ...]:
+    torch.manual_seed(1)
+    grad = torch.randn(y.shape).bfloat16().to(y.dtype)
+    return torch.autograd.grad(y, [x for x in tensors if x is not None and x.requires_grad], grad)
+
+
+@pytest.mark.parametrize("chain", ["gate", "tanh_gate"])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_a_projection_are_read_where_they_lie(chain, parts):
+    torch.manual_seed(0)
+    projected = torch.randn(3, 7, 5 * parts, requires_grad=True)
+    results = []
+    constants = ((torch.rand(3, 7, 1) > 0.3).float(),) if chain == "gate" else ()
+    for form in (native, plain):
+        y = getattr(form, chain)(*projected.chunk(parts, dim=-1)[:2], *constants)
+        results.append((y.detach(), *torch.autograd.grad(y.square().sum(), projected)))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def strided(x: Tensor) -> Tensor:
+    """The same numbers, every other one in memory."""
+    wide = torch.zeros(*x.shape, 2, dtype=x.dtype)
+    wide[..., 0] = x.detach()
+    return wide[..., 0].requires_grad_(x.requires_grad)
+
+
+@pytest.mark.parametrize("chain", chain_cases.CHAINS)
+def test_any_layout_in_memory(chain):
+    tensors, constants = chain_cases.arguments(chain, "odd")
+    for kept in (True, False):
+        with torch.set_grad_enabled(kept):
+            dense = getattr(native, chain)(*tensors, *constants)
+            spread = getattr(native, chain)(*(x if x is None else strided(x) for x in tensors), *constants)
+        torch.testing.assert_close(spread, dense)
+
+
+def test_swoosh_of_images_with_channels_innermost():
+    torch.manual_seed(0)
+    x = (3 * torch.randn(2, 5, 40, 30)).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    y, expected = native.swoosh(x, 1.0, 0.313), plain.swoosh(x, 1.0, 0.313)
+    torch.testing.assert_close(y, expected)
+    assert y.stride() == x.stride()
+    grad = torch.randn(y.shape)
+    torch.testing.assert_close(*(torch.autograd.grad(out, x, grad)[0] for out in (y, expected)))
+
+
+def test_swoosh_is_as_exact_as_float32_allows():
+    x = torch.cat((torch.linspace(-200, 200, 100_001), torch.tensor([1e-30, -1e30, 1e30, 3e38, -3e38])))
+    exact = torch.nn.functional.softplus(x.double() - 4.0, threshold=1e9) - 0.08 * x.double() - 0.035
+    error = (native.swoosh(x, 4.0, 0.035) - exact).abs()
+    assert (error <= 3e-7 * (1 + x.abs())).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("chain", LOOPS)
+def test_what_is_not_finite_stays_so(chain, bad, dtype):
+    """In the value, or else the gradient: a trainer must see it."""
+    tensors, constants = chain_cases.arguments(chain, "wide", dtype)
+    first = tensors[0].detach().clone()
+    first[-1, -1] = bad
+    first.requires_grad_()
+    found = []
+    for form in (native, plain):
+        outputs = getattr(form, chain)(first, *tensors[1:], *constants)
+        output = outputs[0] if isinstance(outputs, tuple) else outputs
+        (grad,) = torch.autograd.grad(output, first, torch.ones_like(output))
+        found.append(not bool(output.isfinite().all()) or not bool(grad.isfinite().all()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("dim", [1, -1])
+@pytest.mark.parametrize("shape", [(40, 6, 3), (1, 5, 1), (3, 70, 9), (2, 5, 4, 7)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_balancer(shape, dim, dtype):
+    torch.manual_seed(0)
+    x, grad = (3 * torch.randn(shape) + 1).to(dtype), torch.randn(shape).to(dtype)
+    half = 2 * shape[-1]
+    part = torch.cat((x, x), dim=-1)[..., : half // 2]
+    arguments = (grad, (-0.1, 0.1, 0.2, 1.0), 0.04, dim)
+    expected = plain.balancer_gradient(x, *arguments)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 1e-2}
+    for ours in (native.balancer_gradient(x, *arguments), native.balancer_gradient(part, *arguments)):
+        torch.testing.assert_close(ours, expected, **tolerance)
+
+
+@pytest.mark.parametrize("chain", LOOPS)
+def test_threads_change_no_bit(chain):
+    """Nor does a second call."""
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for number in (1, 3, 3):
+            torch.set_num_threads(number)
+            tensors, constants = chain_cases.arguments(chain, "wide")
+            if chain.endswith("linear"):  # the product is a library's
+                results.append([native.swoosh(tensors[0], *constants)])
+            else:
+                results.append(chain_cases.outputs_and_gradients(native, chain, "wide"))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+def test_other_types_are_left_to_the_closed_forms():
+    x = torch.randn(3, 4, dtype=torch.double)
+    assert torch.equal(native.swoosh(x, 1.0, 0.3), closed.swoosh(x, 1.0, 0.3))
+
+
+def test_positions_may_be_left_out_and_scores_be_looked_at():
+    (q, k, *rest), _ = chain_cases.arguments("attention_weights", "odd")
+    grads = []
+    for form in (native, plain):
+        weights, first = form.attention_weights(q, k, None, None, None, 2, None)
+        assert torch.equal(first, weights[0])
+        grads.append(torch.autograd.grad(weights[0, 0].square().sum() + first.square().sum(), (q, k)))
+    torch.testing.assert_close(*grads)
+    seen = []
+    native.attention_weights(q, k, *rest, 2, lambda scores: seen.append(scores) or scores)
+    assert seen[0].shape == (6, 7, 7)

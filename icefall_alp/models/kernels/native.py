@@ -20,6 +20,7 @@ from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains 
     TYPES,
     attention_weights,
     depthwise_conv,
+    float32,
     known,
     linear,
     mix,
@@ -143,21 +144,29 @@ def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
 
 
 def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:  # noqa: D103
-    return closed.run(_Gate, x, gates, keep, False) if known(x, gates) else closed.gate(x, gates, keep)
+    if not _gated_here(x, gates) or (keep is not None and (keep.shape != (*x.shape[:2], 1) or keep.device != x.device)):
+        return closed.gate(x, gates, keep)
+    return closed.run(_Gate, x, gates, keep, False)
 
 
 def tanh_gate(x: Tensor, gates: Tensor) -> Tensor:  # noqa: D103
-    return closed.run(_Gate, x, gates, None, True) if known(x, gates) else closed.tanh_gate(x, gates)
+    return closed.run(_Gate, x, gates, None, True) if _gated_here(x, gates) else closed.tanh_gate(x, gates)
+
+
+def _gated_here(x: Tensor, gates: Tensor) -> bool:
+    return x.dim() == 3 and x.shape == gates.shape and known(x, gates)
 
 
 def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D103
-    if x.dtype not in TYPES:
+    if bias.shape != x.shape[-1:] or log_scale.numel() != 1 or not known(x) or not float32(bias, log_scale):
         return closed.bias_norm(x, bias, log_scale)
     return closed.run(_BiasNorm, x, bias, log_scale)
 
 
 def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:  # noqa: D103
-    if original.dtype != torch.float32 or scale.dtype != torch.float32 or new.dtype not in TYPES:
+    fits = original.dim() == 3 and new.shape == original.shape
+    fits = fits and scale.shape in (original.shape[-1:], (len(original), 1, original.shape[-1]))
+    if not (fits and float32(original, scale) and known(new)):
         return closed.bypass(original, new, scale)
     return closed.run(_Bypass, original, new, scale)
 
@@ -166,7 +175,7 @@ def balancer_gradient(
     x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
 ) -> Tensor:
     """One pass for the moments of every channel, one that adds the line."""
-    if not known(x, grad) or x.numel() == 0:
+    if not known(x, grad) or x.shape != grad.shape or x.numel() == 0:
         return closed.balancer_gradient(x, grad, limits, grad_scale, dim)
     laid, pulled = _matrix(x.movedim(dim, -1)), grad.movedim(dim, -1).contiguous()
     rows, channels = laid.shape

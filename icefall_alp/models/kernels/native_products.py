@@ -23,8 +23,9 @@ def _count(*sizes: int) -> None:
 
 
 def known(*tensors: Tensor | None) -> bool:
-    """Whether the loops know the type, the same of all."""
-    return tensors[0].dtype in TYPES and all(x is None or x.dtype == tensors[0].dtype for x in tensors)
+    """Whether the loops know the type, the same of all, and can reach them."""
+    dtype = tensors[0].dtype
+    return dtype in TYPES and all(x is None or (x.dtype == dtype and x.device.type == "cpu") for x in tensors)
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -215,14 +216,19 @@ def _mixing_sizes(weights: Tensor, values: Tensor) -> tuple[int, ...]:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """In bfloat16 a library is faster."""
-    if not _all_float32(x, weight, bias):
+    if not _multiplied_here(x, weight, bias):
         return closed.linear(x, weight, bias)
     return closed.run(_Linear, x, None, weight, bias, None)
 
 
+def _multiplied_here(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    fits = weight.dim() == 2 and x.shape[-1:] == weight.shape[1:] and (bias is None or bias.shape == weight.shape[:1])
+    return fits and _all_float32(x, weight, bias)
+
+
 def _all_float32(*tensors: Tensor | None) -> bool:
     """Whether a product is computed in float32."""
-    return all(x is None or x.dtype == torch.float32 for x in tensors) and not torch.is_autocast_enabled("cpu")
+    return tensors[0].dtype == torch.float32 and known(*tensors) and not torch.is_autocast_enabled("cpu")
 
 
 def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: D103
@@ -230,10 +236,11 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: 
 
 
 def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
-    if _all_float32(x, mask, weight, bias):
-        return closed.run(_Linear, x, mask, weight, bias, (shift, offset))
-    if not known(x, mask):
+    fits = mask is None or (x.dim() == 3 and mask.shape == (len(x), 1, x.shape[-1]))
+    if not (fits and known(x, mask)):
         return closed.swoosh_linear(x, mask, weight, bias, shift, offset)
+    if _multiplied_here(x, weight, bias):
+        return closed.run(_Linear, x, mask, weight, bias, (shift, offset))
     return closed.run(_SwooshLinear, x, mask, weight, bias, shift, offset)
 
 
@@ -242,16 +249,23 @@ def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tenso
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:  # noqa: D103
-    if x.dtype not in TYPES or weight.dtype != torch.float32 or not 0 <= padding < weight.shape[-1]:
+    channels = x.shape[-1]
+    fits = x.dim() == 3 and weight.shape[:2] == (channels, 1) and bias.shape == (channels,)
+    if not (fits and known(x) and float32(weight, bias) and 0 <= padding < weight.shape[-1]):
         return closed.depthwise_conv(x, weight, bias, padding)
     return closed.run(_DepthwiseConv, x, weight, bias, padding)
+
+
+def float32(*parameters: Tensor) -> bool:
+    """Whether the loops can read parameters, which they take in float32 only."""
+    return parameters[0].dtype == torch.float32 and known(*parameters)
 
 
 def attention_weights(  # noqa: D103
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
     modify: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    if modify is not None or not known(q, k, p, pos):
+    if modify is not None or not known(q, k, p, pos) or not _attend(q, k, p, pos, bias, num_heads):
         return closed.attention_weights(q, k, p, pos, bias, num_heads, modify)
     q, k, p, pos = rows_of(q), rows_of(k), None if p is None else rows_of(p), None if p is None else pos.contiguous()
     if torch.is_grad_enabled():
@@ -260,8 +274,26 @@ def attention_weights(  # noqa: D103
     return weights, weights[0]
 
 
+def _attend(q, k, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int) -> bool:
+    """Whether the shapes fit together."""
+    items, frames, width = q.shape
+    if k.shape != q.shape or width % num_heads:
+        return False
+    if p is not None and (
+        p.shape[:2] != q.shape[:2] or p.shape[-1] % num_heads
+        or pos.shape != (num_heads, p.shape[-1] // num_heads, 2 * frames - 1)
+    ):  # fmt: skip
+        return False
+    return bias is None or (
+        bias.device.type == "cpu" and bias.shape[-1] == frames and bias.shape[-2] in (1, frames)
+        and bias.shape[:-2] in ((), (1,), (items,))
+    )  # fmt: skip
+
+
 def mix(weights: Tensor, values: Tensor) -> Tensor:
     """In bfloat16 a library is faster."""
-    if weights.dtype != torch.float32 or not _all_float32(weights, values):
+    items, frames, width = values.shape
+    fits = weights.shape[1:] == (items, frames, frames) and width % len(weights) == 0
+    if not (fits and _all_float32(weights, values)):
         return closed.mix(weights, values)
     return closed.run(_Mix, weights, values)

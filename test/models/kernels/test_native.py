@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from torch import Tensor
@@ -179,3 +181,38 @@ def test_positions_may_be_left_out_and_scores_be_looked_at():
     seen = []
     native.attention_weights(q, k, *rest, 2, lambda scores: seen.append(scores) or scores)
     assert seen[0].shape == (6, 7, 7)
+
+
+WRONG_SHAPES = {
+    "linear": [(2, 5, 8), (4, 7), (4,)],
+    "bias_norm": [(2, 5, 8), (7,), ()],
+    "depthwise_conv": [(2, 5, 8), (7, 1, 3), (7,)],
+    "gate": [(2, 5, 8), (2, 6, 8), (2, 5, 1)],
+    "bypass": [(2, 5, 8), (2, 5, 7), (8,)],
+    "mix": [(2, 3, 5, 5), (3, 4, 8)],
+    "attention_weights": [(2, 5, 8), (2, 5, 6), None, None, None],
+}
+
+
+@pytest.mark.parametrize("chain", WRONG_SHAPES)
+def test_tensors_that_do_not_fit_are_refused_as_pytorch_refuses_them(chain):
+    """A loop would read past their ends."""
+    constants = {"depthwise_conv": (1,), "attention_weights": (2, None)}.get(chain, ())
+    tensors = [None if shape is None else torch.randn(shape) for shape in WRONG_SHAPES[chain]]
+    with pytest.raises((RuntimeError, ValueError)):
+        getattr(native, chain)(*tensors, *constants)
+
+
+@pytest.mark.parametrize("chain", LOOPS)
+def test_tensors_on_another_device_are_not_touched(chain):
+    tensors, constants = chain_cases.arguments(chain, "odd")
+    elsewhere = [x if i == 0 or x is None else x.to("meta") for i, x in enumerate(tensors)]
+    if any(x is not None and x.is_meta for x in elsewhere):
+        with contextlib.suppress(RuntimeError):
+            out = getattr(native, chain)(*elsewhere, *constants)
+            assert (out[0] if isinstance(out, tuple) else out).is_meta  # PyTorch's own, which never reads
+
+
+def test_an_encoder_in_half_precision_reads_its_parameters_as_they_are():
+    x, bias, log_scale = torch.randn(2, 5, 8).bfloat16(), torch.randn(8).bfloat16(), torch.tensor(0.3).bfloat16()
+    near(native.bias_norm(x, bias, log_scale).float(), plain.bias_norm(x, bias, log_scale).float())

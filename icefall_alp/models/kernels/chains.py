@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from icefall_alp.models.kernels import closed, native, native_products, plain
 from icefall_alp.models.kernels.native_library import library
 
@@ -21,8 +23,8 @@ FUSED = os.environ.get("ICEFALL_ALP_FUSED", "1") != "0"
 
 
 def form_for(device_type: str) -> ModuleType:
-    """The module that computes chains on a type of device."""
-    if not FUSED:
+    """The module that computes chains on a type of device; what `torch.compile` traces are the definitions."""
+    if not FUSED or torch.compiler.is_compiling():
         return plain
     if device_type != "cpu":
         return _device_form()

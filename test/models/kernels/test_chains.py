@@ -29,6 +29,9 @@ def test_the_device_the_switch_and_the_compiler_decide(monkeypatch, compiled):
     monkeypatch.setattr(chains, "FUSED", True)
     monkeypatch.setattr(chains, "library", lambda: object() if compiled else None)
     assert chains.form_for("cpu") is (native if compiled else closed)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert chains.form_for("cpu") is plain
+    monkeypatch.undo()
     monkeypatch.setattr(chains, "FUSED", False)
     assert chains.form_for("cpu") is chains.form_for("another") is plain
     assert len(NAMES) > 10

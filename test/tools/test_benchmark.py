@@ -196,3 +196,13 @@ def test_a_cache_that_forgets_is_noticed():
     forgetful = generate.generate(decoder, *search)
     decoder.step = step
     assert forgetful != generate.generate(generate.WithoutCache(decoder), *search)
+
+
+def test_a_training_in_bfloat16_is_another_one_and_is_held_to_its_band(tiny_encoder):
+    options = ("precision", "--encoder", tiny_encoder, "--steps", 30, "--text-width", 64, "--text-layers", 1)
+    done = call(*options, "--band", 0.5)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("steps 1 to 30: float32 ") == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("bfloat16: at most")]
+    assert call(*options, "--band", 0.0).returncode == 1  # so that the two do differ
+    assert float(line.split()[3].rstrip("%")) < 5

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Time both forms of the step; they start from the same weights and draw the same numbers."""
     features, lens = _workload.make_features(arguments, 80)
-    ours, plain = _Towers(arguments), _Towers(arguments)
+    ours, plain = Towers(arguments), Towers(arguments)
     steps = {
         "plain eager": _plainly(_step(plain, features, lens, arguments, _workload.looped_scaled_adam(plain))),
         "ours": _step(ours, features, lens, arguments, ScaledAdam(_workload.trained(ours), lr=1e-4).step),
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     report_memory(steps, seconds, arguments.device)
 
 
-class _Towers(nn.Module):
+class Towers(nn.Module):
     """Audio and text, pooled and projected into one space."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -76,7 +76,7 @@ def _captions(lens: Tensor, arguments: argparse.Namespace) -> tuple[Tensor, Tens
 
 
 def _step(
-    towers: _Towers, features: Tensor, lens: Tensor, arguments: argparse.Namespace, update: Callable[[], object]
+    towers: Towers, features: Tensor, lens: Tensor, arguments: argparse.Namespace, update: Callable[[], object]
 ) -> Callable[[], None]:
     ids, id_lens = _captions(lens, arguments)
 

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from icefall_alp.utils.errors import UserError
 
@@ -45,8 +46,10 @@ def unpack(archive: Path, target: Path, md5: str = "") -> int:
                 if not member.isreg() and not member.isdir():
                     raise UserError(f"{archive}: {member.name!r} is a link or a device; nothing was unpacked")
             _check_names(archive, (member.name for member in members))
-            tar.extractall(target, members, filter="data")
-            return sum(member.isreg() for member in members)
+            files = [member for member in members if member.isreg()]
+            for member in files:  # `extractall` is safe from Python 3.11.4 on only
+                _write(tar.extractfile(member), target / member.name)
+            return len(files)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         raise UserError(f"{archive}: cannot be unpacked ({error}); download it again") from error
 
@@ -58,12 +61,16 @@ def _unpack_zip(archive: Path, target: Path) -> int:
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise UserError(f"{archive}: {member.filename!r} is a link or a device; nothing was unpacked")
         _check_names(archive, (member.filename for member in members))
-        for member in (member for member in members if not member.is_dir()):
-            path = target / member.filename
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with file.open(member) as source, path.open("wb") as sink:
-                shutil.copyfileobj(source, sink, _BLOCK)
-        return sum(not member.is_dir() for member in members)
+        files = [member for member in members if not member.is_dir()]
+        for member in files:
+            _write(file.open(member), target / member.filename)
+        return len(files)
+
+
+def _write(source: IO[bytes], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with source, path.open("wb") as sink:
+        shutil.copyfileobj(source, sink, _BLOCK)
 
 
 def _check_names(archive: Path, names: Iterable[str]) -> None:

@@ -27,7 +27,7 @@ COMPILERS = ("cc", "gcc", "clang")
 # without traps and errno loops become vector instructions; infinity and NaN keep their meaning
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / f"cpu_{name}.c" for name in ("elementwise", "linear", "attention", "convolution")]
+SOURCES = [FOLDER / f"cpu_{name}.c" for name in ("elementwise", "linear", "attention", "convolution", "scaled_adam")]
 HEADERS = [FOLDER / f"cpu_{name}.h" for name in ("numbers", "registers")]
 # numbers of arguments, in this order: pointers, long integers, floats, integers
 SIGNATURES = {
@@ -50,6 +50,8 @@ SIGNATURES = {
     "mix_backward": (5, 5, 0, 1),
     "depthwise_conv": (4, 6, 0, 2),
     "depthwise_conv_backward": (5, 6, 0, 2),
+    "scaled_adam": (7, 1, 6, 2),
+    "scaled_adam_grow": (4, 1, 0, 1),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from lhotse.audio.backend import audio_backend
 from lhotse.audio.utils import AudioLoadingError
-from lhotse.recipes import commonvoice, musan, voxceleb
+from lhotse.recipes import commonvoice, ears, emilia, musan, voxceleb
 
 from icefall_alp.data.audio_keys import voxceleb as utterance_key
 from icefall_alp.data.captions import read_jsonl
@@ -174,3 +174,65 @@ def test_voxceleb2_is_measured_by_lhotse_in_m4a_alone_which_a_scan_does_not_beli
     assert rows["00001.flac"] == [1000, 1, 200] and "convert it to flac or wav" in rows["00001.m4a"][0]
     place.prepare("voxceleb2")
     assert manifests_of(place, "voxceleb2") == opened
+
+
+def test_paraspeechcaps_is_prepared_from_the_lengths_of_lhotses_recipes_of_ears_and_emilia(place):
+    root, mp3 = place.corpora / "paraspeechcaps", "EN/EN_B00000/EN_B00000_S00000/mp3/EN_B00000_S00000_W000001.mp3"
+    row = {"wav": mp3[3:], "text": "Words", "language": "en", "speaker": "EN_B00000_S00000", "dnsmos": 3.3}
+    place.text("emilia/raw/EN/EN_B00000.jsonl", json.dumps(row))
+    (place.corpora / "emilia/raw" / mp3).parent.mkdir(parents=True)
+    soundfile.write(place.corpora / "emilia/raw" / mp3, np.zeros(40000), 32000)
+    place.audio("ears/p001/emo_amazement_sentences.wav", seconds=0.4)
+    place.text("ears/speaker_statistics.json", '{"p001": {"gender": "male"}}')
+    place.text("ears/transcripts.json", "{}")
+    rows = (
+        {"source": "emilia", "relative_audio_path": mp3, "text_description": ["A calm voice"], "duration": 1.25},
+        {
+            "source": "ears",
+            "relative_audio_path": "p001/emo_amazement_sentences.wav",
+            "text_description": ["A bright one"],
+        },
+    )
+    place.text("paraspeechcaps/train_base.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    (root / "emilia").symlink_to(place.corpora / "emilia/raw")
+    (root / "ears").symlink_to(place.corpora / "ears")
+    place.prepare("paraspeechcaps")
+    opened = manifests_of(place, "paraspeechcaps")
+    emilia.prepare_emilia(place.corpora / "emilia", "en", 1, output_dir=place.manifests)
+    ears.prepare_ears(place.corpora / "ears", place.manifests)
+    make_unreadable(*place.corpora.rglob("*.mp3"), *place.corpora.rglob("*.wav"))
+    lhotse = (place.manifests / name for name in ("emilia_cuts_EN.jsonl.gz", "ears_recordings.jsonl.gz"))
+    output, notes = scan(place, "paraspeechcaps", *lhotse)
+    assert "2 files not opened" in output and not notes
+    place.prepare("paraspeechcaps")
+    assert manifests_of(place, "paraspeechcaps") == opened
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("--recordings", "absent.jsonl.gz"), "absent.jsonl.gz: no such manifest; `lhotse prepare` writes it"),
+        (("--recordings", "a.jsonl.gz", "--num-parts", 2), "--recordings goes without parts"),
+        (("--recordings", "a.jsonl.gz", "--join"), "--recordings goes without parts"),
+    ],
+)
+def test_a_scan_that_cannot_be_made_is_refused_and_leaves_nothing(place, options, cause):
+    place.audio("musan/noise/a.wav")
+    result = run("scan_audio.py", "--corpus-dir", place.corpora / "musan", *options)
+    assert result.returncode == 1 and cause in result.stderr and result.stderr.count("\n") == 1
+    assert sorted(path.name for path in (place.corpora / "musan").rglob("*")) == ["a.wav", "noise"]
+
+
+def test_rows_of_no_use_are_listed_beside_the_scan_and_printed(place):
+    place.audio("musan/noise/a.wav", "musan/noise/b.wav")
+    recordings = musan.scan_recordings(place.corpora / "musan/noise")
+    manifest = place.corpora / "x_recordings.jsonl"
+    gone = recordings["a"].to_dict()
+    gone["sources"][0]["source"] += ".wav"
+    manifest.write_text("".join(f"{json.dumps(row)}\n" for row in (recordings["a"].to_dict(), gone)) + "{\n")
+    output, notes = scan(place, "musan", manifest)
+    assert [(note["reason"], note["where"]) for note in notes] == [
+        ("bad_row", "x_recordings.jsonl:3"),
+        ("missing", "x_recordings.jsonl:2"),
+    ]
+    assert "1 files not opened: Lhotse's lengths; of no use, 1 bad_row, 1 missing, see " in output

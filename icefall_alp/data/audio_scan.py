@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import soundfile
@@ -223,13 +223,21 @@ def kept_scan(root: Path) -> AudioScan | None:
     return _open_scan(path, path.stat().st_mtime_ns) if path.is_file() else None
 
 
-def scan_file(root: Path, path: str, before: AudioScan | None) -> ScanRow | None:
-    """The scan's line of one file, opened only if it changed since `before`; None where it has gone."""
+class Known(Protocol):
+    """Who may know a file that lies there with so many bytes and such a time: an earlier scan, Lhotse's manifests."""
+
+    def row(self, path: str, size: int, time: int) -> ScanRow | None:
+        """The line of that file; None where it has to be opened."""
+
+
+def scan_file(root: Path, path: str, *known: Known) -> ScanRow | None:
+    """The scan's line of one file, opened only if nobody knows it; None where it has gone."""
     try:
         status = (root / path).stat()
         stamp = (status.st_size, status.st_mtime_ns)
-        if before and (row := before.row(path, *stamp)):
-            return row
+        for who in known:
+            if row := who.row(path, *stamp):
+                return row
         header = read_header(root / path)
     except FileNotFoundError:
         return None

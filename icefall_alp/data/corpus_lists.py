@@ -81,6 +81,13 @@ class SkipList:
         self._file.seek(0)
         yield from self._file
 
+    def write(self, path: Path) -> None:
+        """Replace a file by these lines."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.writelines(self.lines())
+        temporary.replace(path)
+
     @property
     def entries(self) -> list[dict[str, str]]:
         """A dictionary for each thing: reason, cause, where (file:line) and other details."""

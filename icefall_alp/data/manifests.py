@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -161,7 +160,7 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
         **dict.fromkeys(("missing", "unreadable", "bad_row"), 0),
         **skipped.counts(),
     }
-    _write_skipped(args.manifests_dir / f"{corpus}_skipped.jsonl", skipped)
+    skipped.write(args.manifests_dir / f"{corpus}_skipped.jsonl")
     atomic_write_text(args.manifests_dir / f"{corpus}_report.json", json.dumps(report, indent=1) + "\n")
     if not any(counts["audio"] for counts in found.values()):
         nothing = f"{args.corpus_dir}: none of the {num_listed:,} clips that {corpus} lists can be read there"
@@ -171,13 +170,6 @@ def write_manifests(corpus: str, items: Iterable[AudioItem], skipped: SkipList, 
             (args.manifests_dir / f"{corpus}_{split}_cuts.jsonl.gz").unlink()
         print(f"warning: {nothing}; no source may hold what it evaluates, and no stage can use it", file=sys.stderr)
     _print_summary(corpus, row, found, skipped, args.manifests_dir)
-
-
-def _write_skipped(path: Path, skipped: SkipList) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(skipped.lines())
-    temporary.replace(path)
 
 
 def _write_cuts(

@@ -70,9 +70,9 @@ def test_the_index_equals_a_dict_also_where_hashes_are_equal(names, spread):
 def test_a_scan_says_what_the_headers_say_and_opens_only_what_changed(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a b;$(x).wav", np.zeros((800, 2)), 8000)
     (tmp_path / "zero.wav").touch()
-    rows = [scan_file(tmp_path, name, None) for name in walk_audio(tmp_path)]
+    rows = [scan_file(tmp_path, name) for name in walk_audio(tmp_path)]
     assert [row[3:] for row in rows] == [[8000, 2, 800], ["empty file"]]
-    assert scan_file(tmp_path, "absent.wav", None) is None
+    assert scan_file(tmp_path, "absent.wav") is None
     write_scan(tmp_path, rows)
     scan = AudioScan(tmp_path / SCAN_NAME, stamps=True)
     assert scan.header("a b;$(x).wav") == read_header(tmp_path / "a b;$(x).wav")

@@ -10,8 +10,10 @@ Expected: depends on the release. AIR-Bench draws from release 13, questions for
 Ids:      cv:<file stem>. Clips whose speaker says neither gender nor age are left out: there is nothing to ask. Ages
           are joined to AIR-Bench's four; speakers in their nineties, whom it does not have, keep their gender alone.
           Other words in these two columns are counted.
-Lhotse:   its recipe finds the same clips, but passes over those that are not there without a word, stops at the first
-          that cannot be read, and opens every file, also where a scan has its length.
+Lhotse:   its recipe finds and measures the same clips, and a scan takes the lengths from its manifests:
+              lhotse prepare commonvoice -l en DIR data/lhotse
+              local/scan_audio.py --corpus-dir DIR --recordings data/lhotse/cv-en_recordings_*.jsonl.gz
+          It passes over clips that are not there, and stops at the first that cannot be read; the scan alone goes on.
 """
 
 from __future__ import annotations

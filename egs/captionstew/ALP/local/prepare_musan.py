@@ -10,8 +10,10 @@ Expected: 930 + 660 + 426 = 2,016 recordings, all in the train split; music and 
 Ids:      musan:<stem>. The stems number the recordings of an archive and hold no id of Freesound or SoundBible, so
           what evaluation sets share with the noises cannot be told.
           The label is the part.
-Lhotse:   its recipe finds the same recordings, but stops at the first that cannot be read or a part that is absent, and
-          opens every file, also where a scan has its length.
+Lhotse:   its recipe finds and measures the same recordings, and a scan takes the lengths from its manifests:
+              lhotse prepare musan DIR data/lhotse
+              local/scan_audio.py --corpus-dir DIR --recordings data/lhotse/musan_recordings_*.jsonl.gz
+          It stops at the first file that cannot be read and at a part that is absent; the scan alone goes on.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ Layout:   <corpus-dir>/[data/]{train_base,train_scaled,dev,holdout}*.parquet (ne
 Expected: train_base 116,516 + train_scaled 924,651 (train), dev 11,967 (valid), holdout 14,756 (test).
 Ids:      vox:<speaker>/<YouTube id>/<utterance> (without _voicefixer), expresso:<stem>, ears:<speaker>/<stem>,
           emilia:<stem>. The VoxCeleb files are denoised copies: the same key as VoxCeleb, another waveform.
-Lhotse:   its recipes of VoxCeleb, EARS and Emilia list whole corpora; these lists name the files they need.
+Lhotse:   its recipes of EARS and Emilia list whole corpora; these lists name the files they need. What they measured
+          serves a scan: scan_audio.py --recordings data/lhotse/{ears_recordings,emilia_cuts_EN}.jsonl.gz
 Lists:    paraspeechcaps_base.txt has the ids of train_base, which people wrote: the paper's training set of tasks.
 """
 

@@ -8,8 +8,11 @@ Layout:   <corpus-dir>/iden_split.txt: "<part> <speaker>/<YouTube id>/<utterance
           audio anywhere below in <speaker>/<YouTube id>/<utterance>.wav; of dev and test both archives are needed.
 Expected: 138,361 / 6,904 / 8,251 utterances (train / valid / test).
 Ids:      vox:<speaker>/<YouTube id>/<utterance>. The label is the speaker; the numbers differ from VoxCeleb2's.
-Lhotse:   its recipe makes the split for verification, whose test speakers are in no other part, downloads a list of
-          trials, and opens every file, also where a scan has its length.
+Lhotse:   its recipe makes the split for verification, whose test speakers are in no other part; for the lengths that
+          it measured (needs vox1_meta.csv, the audio below wav/, and the net for a list of trials):
+              mkdir -p data/lhotse && lhotse prepare voxceleb -v1 DIR data/lhotse
+              local/scan_audio.py --corpus-dir DIR --recordings data/lhotse/voxceleb_recordings_*.jsonl.gz
+          It looks up every utterance in a list of them, so that its time grows with their square.
 """
 
 from __future__ import annotations

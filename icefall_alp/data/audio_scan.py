@@ -69,7 +69,7 @@ def read_header(path: Path) -> AudioHeader:
     if path.stat().st_size == 0:
         raise ValueError("empty file")
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(os.fsencode(path))
     except soundfile.LibsndfileError as error:
         hint = "; convert it to flac or wav first" if path.suffix.lower() == ".m4a" else ""
         raise ValueError(f"{error.error_string.strip().rstrip('.')}{hint}") from error

@@ -299,7 +299,7 @@ def jsonl_writer(path: Path) -> Iterator[Callable[[Any], None]]:
             with io.BufferedWriter(zipped, 1 << 20) as stream:  # type: ignore[type-var]
 
                 def write(row: Any) -> None:
-                    stream.write(_encode(row).encode() + b"\n")
+                    stream.write(_encoded(row) + b"\n")
 
                 yield write
             raw.flush()
@@ -307,6 +307,13 @@ def jsonl_writer(path: Path) -> Iterator[Callable[[Any], None]]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _encoded(row: Any) -> bytes:
+    try:
+        return _encode(row).encode()
+    except UnicodeEncodeError:  # a file's name that is not UTF-8
+        return json.dumps(row, separators=(",", ":")).encode()
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Audio is found and measured alike on the disk and in a scan; the compact tables equal plain lists and dicts."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -86,6 +88,14 @@ def test_a_scan_says_what_the_headers_say_and_opens_only_what_changed(tmp_path, 
     assert [scan_file(tmp_path, row[0], scan) for row in rows] == rows and not opened
     soundfile.write(tmp_path / "zero.wav", np.zeros(80), 8000)
     assert scan_file(tmp_path, "zero.wav", scan)[3:] == [8000, 1, 80] and opened == ["zero.wav"]
+
+
+def test_a_file_whose_name_is_not_utf8_is_scanned_like_others(tmp_path):
+    name = os.fsdecode(b"x\xff.wav")
+    soundfile.write(os.fsencode(tmp_path / name), np.zeros(80), 8000, format="WAV")
+    write_scan(tmp_path, [scan_file(tmp_path, found) for found in walk_audio(tmp_path)])
+    scan = AudioScan(tmp_path / SCAN_NAME)
+    assert list(scan.paths) == [name] and scan.header(name).num_samples == 80
 
 
 @pytest.mark.parametrize(

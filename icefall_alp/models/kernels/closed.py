@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from icefall_alp.models.kernels.plain import SLOPE, TINY, by_head, mix  # noqa: F401  (a library mixes as well)
+from icefall_alp.models.kernels.plain import (  # noqa: F401  (a library is as good at some)
+    SLOPE,
+    TINY,
+    by_head,
+    depthwise_image_conv,
+    mix,
+)
 
 CACHED_SCORES = 2**19  # numbers
 LINEAR_ABOVE = 20.0  # softplus(z) is z in float32

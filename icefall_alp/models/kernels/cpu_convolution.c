@@ -88,3 +88,71 @@ void depthwise_conv_backward(const void *grad, const void *x, const float *weigh
         free(base);
     }
 }
+
+// ---- Gradient of the weight and the bias of a depthwise convolution of images, TAPS x TAPS and padded to keep their size,
+// a register of channels of some rows at a time: x and grad (items, frames, bins, channels).
+
+enum { TAPS = 7, EDGE = TAPS / 2, SUMS = TAPS * TAPS + 1 };
+enum { AREA = 32 };  // rows of which one partial sum is made
+
+// Rows `first - EDGE` to `first + rows + EDGE` of a register of an item's channels, with zeros around the item.
+static void load_area(float *y, const void *x, long first, long rows, long frames, long bins, long channels, long n,
+                      int half) {
+    long width = (bins + 2 * EDGE) * LANES;
+    for (long t = first - EDGE; t < first + rows + EDGE; t++, y += width) {
+        if (t < 0 || t >= frames) {
+            memset(y, 0, width * sizeof(float));
+            continue;
+        }
+        memset(y, 0, EDGE * LANES * sizeof(float));
+        load(y + EDGE * LANES, LANES, at(x, t * bins * channels, half), channels, bins, n, half);
+        memset(y + (EDGE + bins) * LANES, 0, EDGE * LANES * sizeof(float));
+    }
+}
+
+// sums (TAPS, TAPS) of grad (rows, bins) times what of x (rows + 2 EDGE, bins + 2 EDGE) it met, then that of grad alone
+static void area_backward(const float *grad, const float *x, float *sums, long rows, long bins) {
+    long width = (bins + 2 * EDGE) * LANES;
+    vec alone = {0};
+    for (long k = 0; k < TAPS; k++, sums += TAPS * LANES) {
+        const float *pull = grad;
+        vec taps[TAPS];
+#pragma GCC unroll 7
+        for (int j = 0; j < TAPS; j++) taps[j] = (vec){0};
+        for (long t = 0; t < rows; t++) {
+            const float *pixel = x + (t + k) * width;
+            for (long f = 0; f < bins; f++, pull += LANES, pixel += LANES) {
+#pragma GCC unroll 7
+                for (int j = 0; j < TAPS; j++) taps[j] += *(const vec *)pull * *(const vec *)(pixel + j * LANES);
+                if (k == 0) alone += *(const vec *)pull;
+            }
+        }
+#pragma GCC unroll 7
+        for (int j = 0; j < TAPS; j++) *(vec *)(sums + j * LANES) = taps[j];
+    }
+    *(vec *)sums = alone;
+}
+
+// shares (items, areas, SUMS, channels) in float32
+void depthwise_image_conv_backward(const void *grad, const void *x, float *shares, long items, long frames, long bins,
+                                   long channels, int half, int threads) {
+    long strips = padded(channels) / LANES, areas = (frames + AREA - 1) / AREA;
+    long inside = AREA * bins * LANES, around = (AREA + 2 * EDGE) * (bins + 2 * EDGE) * LANES;
+#pragma omp parallel num_threads(threads)
+    {
+        float *base = floats(inside + around + SUMS * LANES), *space = base;
+        float *pulls = cut(&space, inside), *area = cut(&space, around), *sums = space;
+#pragma omp for schedule(static) collapse(3)
+        for (long item = 0; item < items; item++)
+            for (long part = 0; part < areas; part++)
+                for (long strip = 0; strip < strips; strip++) {
+                    long c = strip * LANES, n = MIN(LANES, channels - c), pixels = item * frames * bins * channels + c;
+                    long first = part * AREA, rows = MIN(AREA, frames - first);
+                    load(pulls, LANES, at(grad, pixels + first * bins * channels, half), channels, rows * bins, n, half);
+                    load_area(area, at(x, pixels, half), first, rows, frames, bins, channels, n, half);
+                    area_backward(pulls, area, sums, rows, bins);
+                    store(shares + (item * areas + part) * SUMS * channels + c, channels, sums, LANES, SUMS, n, 0);
+                }
+        free(base);
+    }
+}

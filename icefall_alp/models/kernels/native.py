@@ -15,11 +15,11 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     first_conv,
     whiten_gradient,
 )
+from icefall_alp.models.kernels.native_convolutions import depthwise_conv, depthwise_image_conv  # noqa: F401
 from icefall_alp.models.kernels.native_library import call
 from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains too)
     TYPES,
     attention_weights,
-    depthwise_conv,
     float32,
     known,
     linear,

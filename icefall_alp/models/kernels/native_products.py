@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `native` computes around matrix products: linear layers, attention by heads, depthwise convolution."""
+"""What `native` computes around matrix products: linear layers and attention by heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ TYPES = (torch.float32, torch.bfloat16)
 operations = 0  # of matrix products and convolutions so far, two for each multiplication: PyTorch does not see them
 
 
-def _count(*sizes: int) -> None:
+def count(*sizes: int) -> None:
+    """Count the operations of a product of these sizes."""
     global operations
     operations += 2 * prod(sizes)
 
@@ -48,7 +49,7 @@ class _Linear(torch.autograd.Function):
         weight, mask, bias = weight.contiguous(), _contiguous(mask), _contiguous(bias)
         y = x.new_empty(*x.shape[:-1], len(weight))
         call("linear", None, x, mask, weight, bias, y, *_linear_sizes(x, weight), *(swoosh or (0, 0)), bool(swoosh))
-        _count(y.numel(), weight.shape[1])
+        count(y.numel(), weight.shape[1])
         ctx.save_for_backward(x, mask, weight)
         ctx.swoosh = swoosh
         return y
@@ -59,7 +60,7 @@ class _Linear(torch.autograd.Function):
         grad, grad_x, grad_weight, grad_bias = grad.contiguous(), None, None, None
         rows, depth, n, stride, per_item = _linear_sizes(x, weight)
         if ctx.needs_input_grad[0] or ctx.swoosh:
-            _count(rows, n, depth)
+            count(rows, n, depth)
             grad_x, sizes = x.new_empty(x.shape), (rows, n, depth, per_item)
             if ctx.swoosh:
                 hidden = torch.empty_like(grad_x)
@@ -68,7 +69,7 @@ class _Linear(torch.autograd.Function):
             else:
                 call("linear_backward_input", None, grad, weight, None, None, grad_x, None, *sizes, 0, 0)
         if ctx.needs_input_grad[2]:
-            _count(rows, n, depth)
+            count(rows, n, depth)
             grad_weight = torch.empty_like(weight)
             call("linear_backward_weight", None, grad, x, grad_weight, rows, depth, n, stride)
         if ctx.needs_input_grad[3]:
@@ -115,42 +116,13 @@ def _item(x: Tensor) -> tuple[int, int]:
     return max(1, x.shape[-1]), max(1, sizes_of(x)[0] // max(1, len(x)))
 
 
-class _DepthwiseConv(torch.autograd.Function):
-    """Weight and bias are read in float32."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        x, weight, bias = rows_of(x), weight.contiguous(), bias.contiguous()
-        (items, frames, channels), taps = x.shape, weight.shape[-1]
-        y = x.new_empty(items, frames + 2 * padding - taps + 1, channels)
-        call("depthwise_conv", x, x, weight, bias, y, items, frames, channels, x.stride(1), taps, padding)
-        _count(y.numel(), taps)
-        ctx.save_for_backward(x, weight)
-        ctx.padding = padding
-        return y
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        items, frames, channels = x.shape
-        taps = weight.shape[-1]
-        grad, grad_x = grad.contiguous(), x.new_empty(x.shape)
-        shares = torch.empty(items, taps, channels, device=x.device)
-        _count(2, grad.numel(), taps)
-        call(
-            "depthwise_conv_backward", x, grad, x, weight, grad_x, shares,
-            items, frames, channels, x.stride(1), taps, ctx.padding,
-        )  # fmt: skip
-        return grad_x, shares.sum(0).t().unsqueeze(1), grad.float().sum((0, 1)), None
-
-
 def _attention_weights(q, k, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int) -> Tensor:
     """(heads, N, T, T); the scores are never written."""
     items, frames, _ = q.shape
     bias = None if bias is None else bias.float().expand(items, -1, -1).contiguous()
     strides = (0, 0) if bias is None else (bias.stride(0), 0 if bias.shape[1] == 1 else frames)
     weights = q.new_empty(num_heads, items, frames, frames)
-    _count(weights.numel(), (q.shape[-1] + (0 if p is None else p.shape[-1])) // num_heads)
+    count(weights.numel(), (q.shape[-1] + (0 if p is None else p.shape[-1])) // num_heads)
     call("attention_weights", q, q, k, p, pos, bias, weights, *_attention_sizes(q, k, p, num_heads), *strides)
     return weights
 
@@ -173,7 +145,7 @@ class _AttentionWeights(torch.autograd.Function):
         grad_first = None if grad_first is None else grad_first.contiguous()
         grads = [None if x is None else x.new_empty(x.shape) for x in (q, k, p)]
         shares = None if pos is None else torch.empty(ctx.num_heads, len(q), *pos.shape[1:], device=q.device)
-        _count(2, weights.numel(), (q.shape[-1] + (0 if p is None else p.shape[-1])) // ctx.num_heads)
+        count(2, weights.numel(), (q.shape[-1] + (0 if p is None else p.shape[-1])) // ctx.num_heads)
         call(
             "attention_weights_backward", q, weights, grad, grad_first, q, k, p, pos, *grads, shares,
             *_attention_sizes(q, k, p, ctx.num_heads),
@@ -192,7 +164,7 @@ class _Mix(torch.autograd.Function):
     def forward(ctx, weights: Tensor, values: Tensor) -> Tensor:
         weights, values = weights.contiguous(), rows_of(values)
         y = values.new_empty(values.shape)
-        _count(y.numel(), weights.shape[-1])
+        count(y.numel(), weights.shape[-1])
         call("mix", None, weights, values, y, *_mixing_sizes(weights, values))
         ctx.save_for_backward(weights, values)
         return y
@@ -200,7 +172,7 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
         weights, values = ctx.saved_tensors
-        _count(2, values.numel(), weights.shape[-1])
+        count(2, values.numel(), weights.shape[-1])
         grad_weights, grad_values = torch.empty_like(weights), values.new_empty(values.shape)
         call(
             "mix_backward", None, weights, values, grad.contiguous(), grad_weights, grad_values,
@@ -246,14 +218,6 @@ def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:
 
 def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
     return swoosh_linear(x, None, weight.flatten(1), bias, shift, offset)
-
-
-def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:  # noqa: D103
-    channels = x.shape[-1]
-    fits = x.dim() == 3 and weight.shape[:2] == (channels, 1) and bias.shape == (channels,)
-    if not (fits and known(x) and float32(weight, bias) and 0 <= padding < weight.shape[-1]):
-        return closed.depthwise_conv(x, weight, bias, padding)
-    return closed.run(_DepthwiseConv, x, weight, bias, padding)
 
 
 def float32(*parameters: Tensor) -> bool:

@@ -70,6 +70,12 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Ten
     return F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=weight.shape[0]).transpose(1, 2)
 
 
+def depthwise_image_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolution of each channel of images that keeps their size: x (N, T, F, C), weight (C, 1, K, K), K odd."""
+    image, padding = x.permute(0, 3, 1, 2), weight.shape[-1] // 2
+    return F.conv2d(image, weight, bias, padding=padding, groups=weight.shape[0]).permute(0, 2, 3, 1)
+
+
 def first_conv(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The 3x3 convolution of the one input channel, bins padded: (N, T, F) to (N, C, T - 2, F)."""
     return F.conv2d(features.unsqueeze(1), weight, bias, padding=(0, 1))

@@ -20,6 +20,7 @@ from icefall_alp.models.kernels import triton_kernels as kernels
 from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library computes these as well)
     bypass,
     depthwise_conv,
+    depthwise_image_conv,
     first_conv,
     linear,
     mix,

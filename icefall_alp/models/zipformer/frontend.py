@@ -45,7 +45,7 @@ class ConvNeXt(ScheduledModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, F, C) to the same."""
-        y = self.depthwise_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        y = chains.depthwise_image_conv(x, self.depthwise_conv.weight, self.depthwise_conv.bias)
         y = chains.pointwise_conv(y, self.pointwise_conv1.weight, self.pointwise_conv1.bias)
         y = self.hidden_balancer(y)
         second = self.pointwise_conv2

@@ -52,6 +52,7 @@ _MAKERS: dict[str, Callable] = {
     "bias_norm": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c), leaf()], ()),
     "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
     "depthwise_conv": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c, 1, 5), leaf(c)], (2,)),
+    "depthwise_image_conv": lambda n, t, c, leaf: ([leaf(n, t, 3, c), leaf(c, 1, 7, 7), leaf(c)], ()),
     "first_conv": lambda n, t, c, leaf: ([leaf(n, t + 2, c), leaf(4, 1, 3, 3), leaf(4)], ()),
     "mix": lambda n, t, c, leaf: ([leaf(3, n, t, t), leaf(n, t, 3 * c)], ()),
     "attention_weights": lambda n, t, c, leaf: (_attention(n, t, c, leaf), (2, None)),

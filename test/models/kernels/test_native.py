@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from icefall_alp.models.kernels import closed, native, native_library, native_products, plain
+from icefall_alp.models.kernels import closed, native, native_convolutions, native_library, native_products, plain
 from test.models.kernels import chain_cases
 
 pytestmark = pytest.mark.skipif(native_library.library() is None, reason="no C compiler")
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
 LOOPS = ["swoosh", "swoosh_linear", "gate", "tanh_gate", "bias_norm", "bypass", "depthwise_conv", "mix"]
-LOOPS.append("attention_weights")
+LOOPS += ["attention_weights", "depthwise_image_conv"]
 # which arguments are no parameters; else the first
 ACTIVATIONS = {"swoosh_linear": (0, 1), "gate": (0, 1), "tanh_gate": (0, 1), "bypass": (1,), "mix": (0, 1)}
 ACTIVATIONS["attention_weights"] = (0, 1, 2, 3)
@@ -31,7 +31,7 @@ def test_equals_the_definition(chain, size):
 
 
 @pytest.mark.parametrize("size", ["odd", "wide", "one_frame", "empty"])
-@pytest.mark.parametrize("chain", [name for name in LOOPS if name not in ("bias_norm", "depthwise_conv")])
+@pytest.mark.parametrize("chain", [name for name in LOOPS if name != "bias_norm" and "conv" not in name])
 def test_half_precision_stays_near_the_definition_in_full(chain, size):
     ours = chain_cases.outputs_and_gradients(native, chain, size, torch.bfloat16)
     for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, size), strict=True):
@@ -187,6 +187,7 @@ WRONG_SHAPES = {
     "linear": [(2, 5, 8), (4, 7), (4,)],
     "bias_norm": [(2, 5, 8), (7,), ()],
     "depthwise_conv": [(2, 5, 8), (7, 1, 3), (7,)],
+    "depthwise_image_conv": [(2, 5, 3, 8), (7, 1, 7, 7), (7,)],
     "gate": [(2, 5, 8), (2, 6, 8), (2, 5, 1)],
     "bypass": [(2, 5, 8), (2, 5, 7), (8,)],
     "mix": [(2, 3, 5, 5), (3, 4, 8)],
@@ -208,7 +209,7 @@ def test_no_loop_is_given_a_tensor_on_another_device(chain, monkeypatch):
     def call(name, *arguments):
         assert not any(isinstance(x, Tensor) and x.is_meta for x in arguments), name
 
-    for module in (native, native_products):
+    for module in (native, native_products, native_convolutions):
         monkeypatch.setattr(module, "call", call)
     tensors, constants = chain_cases.arguments(chain, "odd")
     elsewhere = [x if i == 0 or x is None else x.to("meta") for i, x in enumerate(tensors)]

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise convolutions of `native`, over time and of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from icefall_alp.models.kernels import closed
+from icefall_alp.models.kernels.native_library import call
+from icefall_alp.models.kernels.native_products import count, float32, known, rows_of
+
+TAPS, EDGE, AREA = (
+    7,
+    3,
+    32,
+)  # of images: a filter's width and half of it, frames of one partial sum, as in cpu_convolution.c
+
+
+class _DepthwiseConv(torch.autograd.Function):
+    """Weight and bias are read in float32."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        x, weight, bias = rows_of(x), weight.contiguous(), bias.contiguous()
+        (items, frames, channels), taps = x.shape, weight.shape[-1]
+        y = x.new_empty(items, frames + 2 * padding - taps + 1, channels)
+        call("depthwise_conv", x, x, weight, bias, y, items, frames, channels, x.stride(1), taps, padding)
+        count(y.numel(), taps)
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        items, frames, channels = x.shape
+        taps = weight.shape[-1]
+        grad, grad_x = grad.contiguous(), x.new_empty(x.shape)
+        shares = torch.empty(items, taps, channels, device=x.device)
+        count(2, grad.numel(), taps)
+        call(
+            "depthwise_conv_backward", x, grad, x, weight, grad_x, shares,
+            items, frames, channels, x.stride(1), taps, ctx.padding,
+        )  # fmt: skip
+        return grad_x, shares.sum(0).t().unsqueeze(1), grad.float().sum((0, 1)), None
+
+
+class _DepthwiseImageConv(torch.autograd.Function):
+    """A library's, but for the gradients of weight and bias, at which libraries are slow."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y = closed.depthwise_image_conv(x, weight, bias)
+        ctx.save_for_backward(x, weight)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        items, frames, bins, channels = x.shape
+        x, grad, grad_x = x.contiguous(), grad.to(x.dtype).contiguous(), None
+        if ctx.needs_input_grad[0]:
+            images = (grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight.to(x.dtype))
+            geometry = ((1, 1), (EDGE, EDGE), (1, 1), False, (0, 0), channels, (True, False, False))
+            grad_x = torch.ops.aten.convolution_backward(*images, None, *geometry)[0].permute(0, 2, 3, 1)
+        shares = torch.empty(items, -(-frames // AREA), TAPS * TAPS + 1, channels, device=x.device)
+        call("depthwise_image_conv_backward", x, grad, x, shares, items, frames, bins, channels)
+        count(x.numel(), TAPS, TAPS)
+        sums = shares.sum((0, 1))
+        return grad_x, sums[:-1].t().reshape(weight.shape), sums[-1]
+
+
+def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:  # noqa: D103
+    channels = x.shape[-1]
+    fits = x.dim() == 3 and weight.shape[:2] == (channels, 1) and bias.shape == (channels,)
+    if not (fits and known(x) and float32(weight, bias) and 0 <= padding < weight.shape[-1]):
+        return closed.depthwise_conv(x, weight, bias, padding)
+    return closed.run(_DepthwiseConv, x, weight, bias, padding)
+
+
+def depthwise_image_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: D103
+    channels = x.shape[-1]
+    fits = x.dim() == 4 and weight.shape == (channels, 1, TAPS, TAPS) and bias.shape == (channels,)
+    if not (fits and known(x) and float32(weight, bias)):
+        return closed.depthwise_image_conv(x, weight, bias)
+    return closed.run(_DepthwiseImageConv, x, weight, bias)

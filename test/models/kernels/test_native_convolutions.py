@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise convolutions against float64; all forms and layouts are compared in test_native.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from icefall_alp.models.kernels import native_convolutions, native_library, native_products
+
+pytestmark = pytest.mark.skipif(native_library.library() is None, reason="no C compiler")
+
+
+def both(convolve, exact, shapes):
+    """Value and gradients of ours in float32 and of the exact one in float64."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(shape) for shape in shapes]
+    for function, dtype in ((convolve, torch.float32), (exact, torch.float64)):
+        leaves = [x.to(dtype).requires_grad_() for x in tensors]
+        y = function(*leaves)
+        torch.manual_seed(1)
+        yield y.detach(), *torch.autograd.grad(y, leaves, torch.randn(y.shape).to(dtype))
+
+
+# parts of a register, whole ones and more; rows of one partial sum, fewer, one more; fewer bins than the filter has
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), (2, 32, 19, 16), (3, 33, 5, 21), (1, 70, 2, 40), (0, 4, 3, 8)])
+def test_images_of_any_size(size):
+    channels = size[-1]
+
+    def exact(x, weight, bias):
+        y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=3, groups=channels)
+        return y.permute(0, 2, 3, 1)
+
+    shapes = (size, (channels, 1, 7, 7), (channels,))
+    for a, b in zip(*both(native_convolutions.depthwise_image_conv, exact, shapes), strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("taps", [1, 7, 31])
+@pytest.mark.parametrize("size", [(1, 1, 1), (2, 40, 21), (3, 9, 32)])
+def test_time_of_any_size(size, taps):
+    channels, padding = size[-1], taps // 2
+
+    def exact(x, weight, bias):
+        return F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=channels).transpose(1, 2)
+
+    def ours(x, weight, bias):
+        return native_convolutions.depthwise_conv(x, weight, bias, padding)
+
+    for a, b in zip(*both(ours, exact, (size, (channels, 1, taps), (channels,))), strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=2e-4)
+
+
+def test_the_gradient_of_an_image_is_computed_where_it_is_asked_for():
+    x, weight, bias = torch.randn(2, 5, 3, 4), torch.randn(4, 1, 7, 7, requires_grad=True), torch.randn(4)
+    before = native_products.operations
+    native_convolutions.depthwise_image_conv(x, weight, bias).sum().backward()
+    assert x.grad is None
+    assert native_products.operations - before == 2 * x.numel() * 7 * 7
+    torch.testing.assert_close(weight.grad[:, 0, 3, 3], x.sum((0, 1, 2)))
+
+
+def test_filters_of_another_width_are_a_librarys():
+    x, weight, bias = torch.randn(2, 5, 3, 4), torch.randn(4, 1, 3, 3, requires_grad=True), torch.randn(4)
+    native_convolutions.depthwise_image_conv(x, weight, bias).sum().backward()
+    torch.testing.assert_close(weight.grad[:, 0, 1, 1], x.sum((0, 1, 2)))

@@ -224,14 +224,16 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Ten
     return out.squeeze(2).transpose(1, 2)
 
 
-def first_conv(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As a 1x3 convolution of three channels, the three frames.
+def image_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """A single channel as a 1x3 convolution of three channels, the three frames.
 
     Libraries are slow at a single channel; on a CPU this is four times as fast. Its output is channels-last, and so
     is everything computed from it.
     """
-    frames = torch.stack((features[:, :-2], features[:, 1:-1], features[:, 2:]), dim=-1).permute(0, 3, 1, 2)
-    return F.conv2d(frames, weight.transpose(1, 2), bias, padding=(0, 1))
+    if (*weight.shape[1:], *stride, padding[0]) != (1, 3, 3, 1, 1, 0):
+        return F.conv2d(x, weight, bias, stride, padding)
+    frames = torch.cat((x[:, :, :-2], x[:, :, 1:-1], x[:, :, 2:]), dim=1).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(frames, weight.transpose(1, 2), bias, padding=padding)
 
 
 def relative_to_absolute(scores: Tensor) -> Tensor:

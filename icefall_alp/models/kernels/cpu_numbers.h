@@ -11,6 +11,7 @@
 #define SLOPE 0.08f  // of a swoosh far below zero, turned around
 #define INLINE static inline __attribute__((always_inline))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
 // `call` once for each type of number, so that the compiler makes a loop without branches of each
 #define FOR_TYPE(half, call) \
     do {                     \

@@ -11,11 +11,8 @@ import torch
 from torch import Tensor
 
 from icefall_alp.models.kernels import closed
-from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library computes these as well)
-    first_conv,
-    whiten_gradient,
-)
-from icefall_alp.models.kernels.native_convolutions import depthwise_conv, depthwise_image_conv  # noqa: F401
+from icefall_alp.models.kernels.closed import whiten_gradient  # noqa: F401  (a library computes it as well)
+from icefall_alp.models.kernels.native_convolutions import depthwise_conv, depthwise_image_conv, image_conv  # noqa: F401
 from icefall_alp.models.kernels.native_library import call
 from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains too)
     TYPES,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depthwise convolutions of `native`, over time and of images."""
+"""Convolutions of `native`: depthwise ones over time and of images, and those of images of few channels."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from torch import Tensor
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.native_library import call
-from icefall_alp.models.kernels.native_products import count, float32, known, rows_of
+from icefall_alp.models.kernels.native_products import all_float32, count, float32, known, rows_of
 
-TAPS, EDGE, AREA = (
-    7,
-    3,
-    32,
-)  # of images: a filter's width and half of it, frames of one partial sum, as in cpu_convolution.c
+FEW = 16  # channels
+TAPS, EDGE = 7, 3  # of a depthwise filter of images, and half of it, as in cpu_convolution.c
+AREA = 32  # frames of one partial sum there
 
 
 class _DepthwiseConv(torch.autograd.Function):
@@ -85,3 +83,18 @@ def depthwise_image_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # 
     if not (fits and known(x) and float32(weight, bias)):
         return closed.depthwise_image_conv(x, weight, bias)
     return closed.run(_DepthwiseImageConv, x, weight, bias)
+
+
+def image_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """Without a graph, to few channels in float32; elsewhere a library is as fast."""
+    few = weight.shape[1:] == (x.shape[1], 3, 3) and len(weight) <= FEW and bias.shape == weight.shape[:1]
+    size = [(n + 2 * p - 3) // s + 1 for n, p, s in zip(x.shape[2:], padding, stride, strict=True)]
+    fits = few and padding[0] == 0 and min(size) > 0 and all_float32(x, weight, bias)
+    if torch.is_grad_enabled() or not fits:
+        return closed.image_conv(x, weight, bias, stride, padding)
+    x = x.permute(0, 2, 3, 1).contiguous()
+    y = x.new_empty(len(x), *size, len(weight))
+    sizes = (*x.shape, *y.shape[1:], *stride, padding[1])
+    call("image_conv", None, x, weight.contiguous(), bias.contiguous(), y, *sizes)
+    count(y.numel(), *weight.shape[1:])
+    return y.permute(0, 3, 1, 2)

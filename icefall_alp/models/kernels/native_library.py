@@ -36,6 +36,7 @@ SIGNATURES = {
     "depthwise_conv_backward": (5, 6, 0, 2),
     "scaled_adam": (7, 1, 6, 2),
     "scaled_adam_grow": (4, 1, 0, 1),
+    "image_conv": (4, 10, 0, 1),
     "depthwise_image_conv_backward": (3, 4, 0, 2),
 }
 LIBRARY = NativeLibrary("cpu_kernels", SOURCES, HEADERS, SIGNATURES)

@@ -195,10 +195,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _multiplied_here(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     fits = weight.dim() == 2 and x.shape[-1:] == weight.shape[1:] and (bias is None or bias.shape == weight.shape[:1])
-    return fits and _all_float32(x, weight, bias)
+    return fits and all_float32(x, weight, bias)
 
 
-def _all_float32(*tensors: Tensor | None) -> bool:
+def all_float32(*tensors: Tensor | None) -> bool:
     """Whether a product is computed in float32."""
     return tensors[0].dtype == torch.float32 and known(*tensors) and not torch.is_autocast_enabled("cpu")
 
@@ -258,6 +258,6 @@ def mix(weights: Tensor, values: Tensor) -> Tensor:
     """In bfloat16 a library is faster."""
     items, frames, width = values.shape
     fits = weights.shape[1:] == (items, frames, frames) and width % len(weights) == 0
-    if not (fits and _all_float32(weights, values)):
+    if not (fits and all_float32(weights, values)):
         return closed.mix(weights, values)
     return closed.run(_Mix, weights, values)

@@ -76,9 +76,9 @@ def depthwise_image_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.conv2d(image, weight, bias, padding=padding, groups=weight.shape[0]).permute(0, 2, 3, 1)
 
 
-def first_conv(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The 3x3 convolution of the one input channel, bins padded: (N, T, F) to (N, C, T - 2, F)."""
-    return F.conv2d(features.unsqueeze(1), weight, bias, padding=(0, 1))
+def image_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """Convolution of images (N, C, T, F), channels innermost in memory where another form made them."""
+    return F.conv2d(x, weight, bias, stride, padding)
 
 
 def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     bypass,
     depthwise_conv,
     depthwise_image_conv,
-    first_conv,
+    image_conv,
     linear,
     mix,
     pointwise_conv,

@@ -21,12 +21,13 @@ FIRST_GRAD_SCALE = 0.2
 CACHED_NUMBERS = 2**19  # of the ConvNeXt's hidden layer
 
 
-class FirstConv(nn.Conv2d):
-    """The 3x3 convolution of the one input channel."""
+class ImageConv(nn.Conv2d):
+    """3x3 convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, T, F) to (N, C, T - 2, F)."""
-        return chains.first_conv(x, self.weight, self.bias)
+        """(N, C, T, F), or (N, T, F) of a single channel, to (N, D, T', F')."""
+        image = x if x.dim() == 4 else x.unsqueeze(1)
+        return chains.image_conv(image, self.weight, self.bias, self.stride, self.padding)
 
 
 class ConvNeXt(ScheduledModule):
@@ -62,14 +63,14 @@ class Conv2dSubsampling(ScheduledModule):
         super().__init__()
         first, second, third = channels
         self.conv = nn.Sequential(
-            FirstConv(1, first, 3, padding=(0, 1)),
+            ImageConv(1, first, 3, padding=(0, 1)),
             ScaleGrad(FIRST_GRAD_SCALE),
             Balancer(max_abs=1.0, channel_dim=1),
             SwooshR(),
-            nn.Conv2d(first, second, 3, stride=2),
+            ImageConv(first, second, 3, stride=2),
             Balancer(max_abs=4.0, channel_dim=1),
             SwooshR(),
-            nn.Conv2d(second, third, 3, stride=(1, 2)),
+            ImageConv(second, third, 3, stride=(1, 2)),
             Balancer(max_abs=4.0, channel_dim=1),
             SwooshR(),
         )

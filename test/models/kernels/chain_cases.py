@@ -53,7 +53,7 @@ _MAKERS: dict[str, Callable] = {
     "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
     "depthwise_conv": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c, 1, 5), leaf(c)], (2,)),
     "depthwise_image_conv": lambda n, t, c, leaf: ([leaf(n, t, 3, c), leaf(c, 1, 7, 7), leaf(c)], ()),
-    "first_conv": lambda n, t, c, leaf: ([leaf(n, t + 2, c), leaf(4, 1, 3, 3), leaf(4)], ()),
+    "image_conv": lambda n, t, c, leaf: ([leaf(n, 1, t + 2, c), leaf(4, 1, 3, 3), leaf(4)], ((1, 1), (0, 1))),
     "mix": lambda n, t, c, leaf: ([leaf(3, n, t, t), leaf(n, t, 3 * c)], ()),
     "attention_weights": lambda n, t, c, leaf: (_attention(n, t, c, leaf), (2, None)),
 }

@@ -65,3 +65,44 @@ def test_filters_of_another_width_are_a_librarys():
     x, weight, bias = torch.randn(2, 5, 3, 4), torch.randn(4, 1, 3, 3, requires_grad=True), torch.randn(4)
     native_convolutions.depthwise_image_conv(x, weight, bias).sum().backward()
     torch.testing.assert_close(weight.grad[:, 0, 1, 1], x.sum((0, 1, 2)))
+
+
+# whole and partial groups of pixels, more channels than a register has lanes for, whole and partial stretches
+@pytest.mark.parametrize("channels", [(1, 4), (4, 8), (3, 5), (2, 16), (7, 9)])
+@pytest.mark.parametrize("size", [(2, 40, 21), (1, 3, 3), (3, 19, 80), (0, 5, 4)])
+@pytest.mark.parametrize(("stride", "padding"), [((1, 1), 1), ((2, 2), 0), ((1, 2), 0)])
+def test_images_of_few_channels_of_any_size(channels, size, stride, padding):
+    torch.manual_seed(0)
+    x = torch.randn(size[0], channels[0], *size[1:])
+    weight, bias = torch.randn(channels[1], channels[0], 3, 3), torch.randn(channels[1])
+    before = native_products.operations
+    with torch.no_grad():
+        ours = native_convolutions.image_conv(x, weight, bias, stride, (0, padding))
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), stride, (0, padding))
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
+    assert native_products.operations - before == 2 * exact.numel() * channels[0] * 9
+
+
+def test_the_number_of_threads_changes_no_bit():
+    x, weight, bias = torch.randn(3, 4, 50, 21), torch.randn(8, 4, 3, 3), torch.randn(8)
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            with torch.no_grad():
+                results.append(native_convolutions.image_conv(x, weight, bias, (1, 2), (0, 0)))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*results)
+
+
+def test_larger_filters_go_to_a_library():
+    x, weight, bias = torch.randn(1, 2, 9, 9), torch.randn(4, 2, 5, 5), torch.randn(4)
+    with torch.no_grad():
+        y = native_convolutions.image_conv(x, weight, bias, (1, 1), (0, 0))
+    torch.testing.assert_close(y, F.conv2d(x, weight, bias))
+
+
+def test_images_of_other_channels_are_refused_as_pytorch_refuses_them():
+    with torch.no_grad(), pytest.raises(RuntimeError, match="channels"):
+        native_convolutions.image_conv(torch.randn(1, 2, 9, 9), torch.randn(4, 3, 3, 3), torch.randn(4), (1, 1), (0, 0))

@@ -48,7 +48,7 @@ def test_convolutions_by_loop():
     expected = torch.stack([(padded[0, t : t + 3] * weight[:, 0].T).sum(0) + bias for t in range(6)])
     torch.testing.assert_close(plain.depthwise_conv(x, weight, bias, 1)[0], expected)
     image, kernel = torch.randn(1, 5, 4), torch.randn(3, 1, 3, 3)
-    out = plain.first_conv(image, kernel, torch.zeros(3))
+    out = plain.image_conv(image.unsqueeze(1), kernel, torch.zeros(3), (1, 1), (0, 1))
     assert out.shape == (1, 3, 3, 4)
     torch.testing.assert_close(out[0, 1, 2, 1], (image[0, 2:5, 0:3] * kernel[1, 0]).sum())
     torch.testing.assert_close(

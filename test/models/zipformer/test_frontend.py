@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from icefall_alp.models.zipformer.activations import SwooshL
-from icefall_alp.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, FirstConv
+from icefall_alp.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, ImageConv
 
 
 @pytest.fixture
@@ -84,5 +84,5 @@ def test_convnext_equals_plain_convolutions():
 
 def test_first_convolution_equals_the_plain_one():
     torch.manual_seed(0)
-    conv, x = FirstConv(1, 4, 3, padding=(0, 1)), torch.randn(2, 11, 8)
+    conv, x = ImageConv(1, 4, 3, padding=(0, 1)), torch.randn(2, 11, 8)
     torch.testing.assert_close(conv(x), F.conv2d(x.unsqueeze(1), conv.weight, conv.bias, padding=(0, 1)))

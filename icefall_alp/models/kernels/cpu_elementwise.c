@@ -171,6 +171,22 @@ void bypass_backward(const float *grad, const float *x, const void *new, const f
     }
 }
 
+// ---- Weighted sums of groups of frames: x (items, frames, n) to y (items, groups, n); weights (.., groups, factor), each
+// item's at a distance of `step`. The last group may be cut short.
+
+void sum_groups(const float *x, const float *weights, float *y, long items, long frames, long n, long groups,
+                long factor, long step, int threads) {
+    PARALLEL(items * frames * n, threads)
+    for (long g = 0; g < items * groups; g++) {
+        const float *w = weights + g / groups * step + g % groups * factor;
+        const float *from = x + (g / groups * frames + g % groups * factor) * n;
+        long count = MIN(factor, frames - g % groups * factor);
+        for (long i = 0; i < n; i++) y[g * n + i] = w[0] * from[i];
+        for (long k = 1; k < count; k++)
+            for (long i = 0; i < n; i++) y[g * n + i] += w[k] * from[k * n + i];
+    }
+}
+
 // ---- Balancer: sums of x and its square for each SHARE rows (.., n), and grad + |grad| (intercept + slope x).
 
 INLINE void moments_row(const void *x, float *sums, float *squares, long n, int half) {

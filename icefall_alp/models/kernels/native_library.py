@@ -26,6 +26,7 @@ SIGNATURES = {
     "bias_norm_backward": (8, 2, 0, 1),
     "bypass": (4, 3, 0, 2),
     "bypass_backward": (7, 4, 0, 2),
+    "sum_groups": (3, 6, 0, 1),
     "moments": (3, 3, 0, 2),
     "add_line": (5, 3, 0, 2),
     "attention_weights": (6, 10, 0, 2),

@@ -26,7 +26,7 @@ def count(*sizes: int) -> None:
 def known(*tensors: Tensor | None) -> bool:
     """Whether the loops know the type, the same of all, and can reach them."""
     dtype = tensors[0].dtype
-    return dtype in TYPES and all(x is None or (x.dtype == dtype and x.device.type == "cpu") for x in tensors)
+    return dtype in TYPES and all(x is None or (x.dtype == dtype and x.is_cpu) for x in tensors)
 
 
 def rows_of(x: Tensor) -> Tensor:

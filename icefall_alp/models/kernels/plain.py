@@ -65,6 +65,13 @@ def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
     return original + (new - original) * scale
 
 
+def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of each group of frames: x (N, T, C), weights (N or 1, G, frames of a group) to (N, G, C)."""
+    _, num_groups, factor = weights.shape
+    grouped = F.pad(x, (0, 0, 0, num_groups * factor - x.shape[1])).unflatten(1, (num_groups, factor))
+    return (grouped * weights.unsqueeze(-1)).sum(2)
+
+
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     """Convolution of each channel over time: x (N, T, C), weight (C, 1, K)."""
     return F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=weight.shape[0]).transpose(1, 2)

@@ -25,6 +25,7 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     linear,
     mix,
     pointwise_conv,
+    sum_groups,
     tanh_gate,
     whiten_gradient,
 )

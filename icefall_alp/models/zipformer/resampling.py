@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from icefall_alp.models.kernels import chains
+
 
 class Downsample(nn.Module):
     """Learnt weighted mean of each `factor` neighbouring frames: out[j] = sum_i softmax(bias)_i x[j factor + i].
@@ -21,24 +23,20 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor, lens: Tensor | None) -> Tensor:
         """(N, T, C) and valid lengths (N,) or None, to (N, ceil(T / factor), C)."""
-        num_items, num_frames, dim = x.shape
-        factor = self.bias.numel()
-        num_groups = -(-num_frames // factor)
+        num_frames = x.shape[1]
+        num_groups = -(-num_frames // self.bias.numel())
         if lens is None:
             lens = torch.full((1,), num_frames, device=x.device)
-        weights = self._frame_weights(num_groups, lens)
-        x = F.pad(x, (0, 0, 0, num_groups * factor - num_frames)).view(num_items, num_groups, factor, dim)
-        return (x * weights).sum(2)
+        return chains.sum_groups(x, self._frame_weights(num_groups, lens))
 
     def _frame_weights(self, num_groups: int, lens: Tensor) -> Tensor:
-        """Weight of every frame (N, groups, factor, 1); the last valid one has those of its repetitions too."""
+        """Weight of every frame (N, groups, factor); the last valid one has those of its repetitions too."""
         factor = self.bias.numel()
         weights = self.bias.softmax(0)
         from_here_on = weights.flip(0).cumsum(0).flip(0)
         frames = torch.arange(num_groups * factor, device=lens.device).view(num_groups, factor)
         remaining = lens.view(-1, 1, 1) - 1 - frames
-        weights = torch.where(remaining > 0, weights, torch.where(remaining == 0, from_here_on, 0.0))
-        return weights.unsqueeze(-1)
+        return torch.where(remaining > 0, weights, torch.where(remaining == 0, from_here_on, 0.0))
 
 
 def upsample(x: Tensor, factor: int, num_frames: int) -> Tensor:

@@ -51,6 +51,7 @@ _MAKERS: dict[str, Callable] = {
     "tanh_gate": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c)], ()),
     "bias_norm": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c), leaf()], ()),
     "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
+    "sum_groups": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, -(-t // 3), 3)], ()),
     "depthwise_conv": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c, 1, 5), leaf(c)], (2,)),
     "depthwise_image_conv": lambda n, t, c, leaf: ([leaf(n, t, 3, c), leaf(c, 1, 7, 7), leaf(c)], ()),
     "image_conv": lambda n, t, c, leaf: ([leaf(n, 1, t + 2, c), leaf(4, 1, 3, 3), leaf(4)], ((1, 1), (0, 1))),

@@ -25,6 +25,7 @@ LOGGER = logging.getLogger(__name__)
 COMPILERS = ("cc", "gcc", "clang")
 # without traps and errno loops become vector instructions; infinity and NaN keep their meaning
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
+_NUMBERS = {int, float, bool, type(None)}
 _KINDS = (ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int)
 
 
@@ -89,8 +90,8 @@ class NativeLibrary:
         return _digest(b"\0".join([*texts, " ".join(FLAGS).encode(), version, processor().encode()]))
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Call a function; what has a `data_ptr()`, such as a tensor, is passed as its address."""
-        getattr(self.functions, name)(*(a.data_ptr() if hasattr(a, "data_ptr") else a for a in arguments))
+        """Call a function with numbers, None, and tensors, which are passed as their addresses."""
+        getattr(self.functions, name)(*[a if type(a) in _NUMBERS else a.data_ptr() for a in arguments])
 
 
 def cache_folder() -> Path:

@@ -26,7 +26,10 @@ def count(*sizes: int) -> None:
 def known(*tensors: Tensor | None) -> bool:
     """Whether the loops know the type, the same of all, and can reach them."""
     dtype = tensors[0].dtype
-    return dtype in TYPES and all(x is None or (x.dtype == dtype and x.is_cpu) for x in tensors)
+    for x in tensors:  # called for every operation: no generator
+        if x is not None and not (x.is_cpu and x.dtype == dtype):
+            return False
+    return dtype in TYPES
 
 
 def rows_of(x: Tensor) -> Tensor:
@@ -47,7 +50,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx, x, mask: Tensor | None, weight: Tensor, bias: Tensor | None, swoosh: tuple[float, float] | None):
         x = rows_of(x) if x.dim() == 3 and not swoosh else x.contiguous()
         weight, mask, bias = weight.contiguous(), _contiguous(mask), _contiguous(bias)
-        y = x.new_empty(*x.shape[:-1], len(weight))
+        y = x.new_empty(*x.shape[:-1], weight.shape[0])
         call("linear", None, x, mask, weight, bias, y, *_linear_sizes(x, weight), *(swoosh or (0, 0)), bool(swoosh))
         count(y.numel(), weight.shape[1])
         ctx.save_for_backward(x, mask, weight)
@@ -81,7 +84,7 @@ def _linear_sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int, int]:
     """Rows, numbers in and out, stride of the rows, and rows of an item, which share a mask. Never 0, to divide by."""
     rows, depth = sizes_of(x)
     stride = x.stride(-2) if x.dim() > 1 else depth
-    return rows, depth, len(weight), stride, max(1, rows // max(1, len(x)))
+    return rows, depth, weight.shape[0], stride, max(1, rows // max(1, x.shape[0]))
 
 
 def _contiguous(x: Tensor | None) -> Tensor | None:

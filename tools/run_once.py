@@ -129,14 +129,14 @@ def _digest_folder(path: Path) -> str:
 
 
 def source_files(roots: list[Path], scripts: list[Path]) -> set[Path]:
-    """The scripts and all modules below `roots` or beside the scripts that they import, directly or not."""
+    """The scripts, all modules below `roots` or beside the scripts that they import, and C files beside these."""
     found: set[Path] = set()
     waiting = [script.resolve() for script in scripts if script.is_file()]
     while waiting:
         path = waiting.pop()
         if path in found:
             continue
-        found.add(path)
+        found |= {path, *path.parent.glob("*.[ch]")}
         for module in _imported_modules(path):
             for root in [*roots, path.parent]:
                 stem = root.resolve().joinpath(*module.split("."))

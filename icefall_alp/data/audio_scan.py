@@ -200,15 +200,15 @@ class AudioScan:
             raise ValueError(cause)
         return AudioHeader(*self._headers[3 * position : 3 * position + 3])
 
-    def row(self, path: str, size: int, time: int) -> ScanRow | None:
+    def row(self, path: str, status: os.stat_result) -> ScanRow | None:
         """The line of a file that has not changed; None of another one. Needs `stamps`."""
         if path not in self._index:
             return None
-        position = self._index.position(path)
-        if list(self._stamps[2 * position : 2 * position + 2]) != [size, time]:
+        position, stamp = self._index.position(path), [status.st_size, status.st_mtime_ns]
+        if list(self._stamps[2 * position : 2 * position + 2]) != stamp:
             return None
         cause = self._causes.get(position)
-        return [path, size, time, *([cause] if cause else self._headers[3 * position : 3 * position + 3])]
+        return [path, *stamp, *([cause] if cause else self._headers[3 * position : 3 * position + 3])]
 
 
 @lru_cache(maxsize=1)
@@ -224,20 +224,20 @@ def kept_scan(root: Path) -> AudioScan | None:
 
 
 class Known(Protocol):
-    """Who may know a file that lies there with so many bytes and such a time: an earlier scan, Lhotse's manifests."""
+    """Who may know a file that lies there in such a state: an earlier scan, Lhotse's manifests."""
 
-    def row(self, path: str, size: int, time: int) -> ScanRow | None:
+    def row(self, path: str, status: os.stat_result) -> ScanRow | None:
         """The line of that file; None where it has to be opened."""
 
 
 def scan_file(root: Path, path: str, *known: Known) -> ScanRow | None:
-    """The scan's line of one file, opened only if nobody knows it; None where it has gone."""
+    """The scan's line of one file, that of the first who knows it, else it is opened; None where it has gone."""
     try:
         status = (root / path).stat()
         stamp = (status.st_size, status.st_mtime_ns)
-        for who in known:
-            if row := who.row(path, *stamp):
-                return row
+        rows = [who.row(path, status) for who in known]  # all are asked: they count what they are asked for
+        if row := next(filter(None, rows), None):
+            return row
         header = read_header(root / path)
     except FileNotFoundError:
         return None

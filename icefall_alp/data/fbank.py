@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ _TAIL = 200  # no window reaches further past the last sample
 _BLOCK = math.gcd(_WINDOW, _SHIFT)
 _PREEMPHASIS = 0.97
 _FLOOR = torch.finfo(torch.float32).eps
-_ROWS_ON_CPU, _ROWS_ELSEWHERE = 1024, 1 << 17  # windows per block: what fits the cache, what fits the memory
+_ROWS_ON_CPU, _ROWS_ELSEWHERE = 1024, 1 << 16  # windows per block: what fits the cache, what fits the memory
 _ROW_MULTIPLE = 64
 _BANDS = (0, 32, 48, 64, NUM_BINS)  # filters multiplied together: most points of the spectrum are outside a filter
 
@@ -54,32 +55,26 @@ def mel_weights() -> Tensor:
 class Fbank(nn.Module):
     """Waveforms to log-Mel features, on any device; a clip's features do not depend on its batch."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        window = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64).pow(0.85)
-        weights = mel_weights()
-        self.register_buffer("window", window, persistent=False)
-        self.register_buffer("weights", weights, persistent=False)
-        self._loops = fbank_loops.FbankLoops(window, weights, _PREEMPHASIS, _FLOOR)
-        self._bands = [(_nonzero_rows(weights[:, bins]), bins) for bins in map(slice, _BANDS[:-1], _BANDS[1:])]
-
     @torch.no_grad()
     def forward(self, waveforms: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features.
 
         Args:
-            waveforms: (N, S) float32 in [-1, 1] at 16 kHz; what lies past a clip's length is ignored.
+            waveforms: (N, S) in [-1, 1] at 16 kHz; what lies past a clip's length is ignored.
             lens: (N,) samples of each clip.
 
         Returns:
             features (N, T, 80) with T = round(S / 160), and feature_lens (N,) = round(lens / 160).
         """
+        if lens.shape != waveforms.shape[:1]:
+            raise ValueError(f"{len(waveforms)} waveforms with lengths {tuple(lens.shape)}")
+        waveforms = waveforms.float()
         num_clips, num_frames = len(waveforms), (waveforms.shape[1] + _SHIFT // 2) // _SHIFT
         feature_lens = (lens + _SHIFT // 2) // _SHIFT
         signal = _reflect_edges(waveforms, lens.to(waveforms.device))
         features = waveforms.new_empty(num_clips, num_frames, NUM_BINS)
         if fbank_loops.suit(waveforms):
-            self._loops(signal, feature_lens, features)
+            _loops()(signal, feature_lens, features)
         else:
             self._fill(features, signal)
         _pad(features, feature_lens)
@@ -90,7 +85,8 @@ class Fbank(nn.Module):
         num_clips, num_frames, _ = features.shape
         rows = _ROWS_ON_CPU if features.device.type == "cpu" else _ROWS_ELSEWHERE
         # What a window does not fill of its 512 samples stays zero.
-        space = self.window.new_zeros(min(rows, num_clips * num_frames), _FFT)
+        size = (min(rows, num_clips * num_frames), _FFT)
+        space = torch.zeros(size, dtype=torch.float64, device=features.device)
         for clips in _parts(num_clips, rows // max(1, num_frames)):
             emphasized, means = _emphasize(signal[clips].double(), num_frames)
             for frames in _parts(num_frames, rows):
@@ -105,10 +101,11 @@ class Fbank(nn.Module):
             space: (>= N * T, 512) for the windows, float64, zero from sample 400 on.
             features: (N, T, 80), written to.
         """
+        window, weights = _tables(features.device)
         num_rows = frames.shape[0] * frames.shape[1]
         padded = space[:num_rows]
         windows = padded.view(*frames.shape[:2], _FFT)[..., :_WINDOW]
-        torch.sub(frames, means, out=windows).mul_(self.window)
+        torch.sub(frames, means, out=windows).mul_(window)
         squares = torch.view_as_real(torch.fft.rfft(padded)).square_()
         # Few rows take another matrix kernel, whose sums round differently: a clip's features would depend on how
         # many windows happen to be left for its last block.
@@ -116,10 +113,29 @@ class Fbank(nn.Module):
         power[num_rows:] = 0.0
         torch.add(squares[..., 0], squares[..., 1], out=power[:num_rows])
         energies = features.new_empty(len(power), NUM_BINS)
-        for points, bins in self._bands:
-            torch.mm(power[:, points], self.weights[points, bins], out=energies[:, bins])
+        for points, bins in _bands():
+            torch.mm(power[:, points], weights[points, bins], out=energies[:, bins])
         energies.clamp_(min=_FLOOR)
         torch.log(energies[:num_rows].view(features.shape), out=features)
+
+
+@cache
+def _tables(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The window (400,) float64 and the filters (257, 80) float32."""
+    window = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64, device="cpu").pow(0.85)
+    return window.to(device), mel_weights().to(device)
+
+
+@cache
+def _loops() -> fbank_loops.FbankLoops:
+    return fbank_loops.FbankLoops(*_tables(torch.device("cpu")), _PREEMPHASIS, _FLOOR)
+
+
+@cache
+def _bands() -> list[tuple[slice, slice]]:
+    """Points of the spectrum and the filters that look at them."""
+    weights = mel_weights()
+    return [(_nonzero_rows(weights[:, bins]), bins) for bins in map(slice, _BANDS[:-1], _BANDS[1:])]
 
 
 def _pad(features: Tensor, feature_lens: Tensor) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from icefall_alp.data import audio, fbank, shards, stored_cuts
+from icefall_alp.data import audio, fbank, fbank_loops, shards, stored_cuts
 from icefall_alp.data.audio import read_audio
 from icefall_alp.data.captions import CutDict, read_jsonl
 from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, SAMPLING_RATE, Fbank
@@ -31,10 +31,8 @@ from icefall_alp.utils.errors import UserError
 
 MAX_SECONDS = 600.0  # of a clip: two hours in one batch would fill any device
 # What was stored by other code is stored again.
-_CODE = "".join(
-    sha256_file(Path(path))
-    for path in (audio.__file__, fbank.__file__, shards.__file__, stored_cuts.__file__, __file__)
-)
+CODE = [Path(module.__file__) for module in (audio, fbank, fbank_loops, shards, stored_cuts)]
+CODE += [*fbank_loops.LIBRARY.sources, Path(__file__)]
 
 
 @dataclass
@@ -123,7 +121,7 @@ class _ShardJobs(IterableDataset):
     def _store(self, number: int, entries: list[CutDict]) -> StorageReport:
         cuts = [MonoCut.from_dict(entry) for entry in entries]
         paths = [self._path(cut) for cut in cuts]
-        digest = sha256_text("\n".join([_CODE, self.kind, json.dumps(entries), *map(_stamp, paths)]))
+        digest = sha256_text("\n".join([*map(sha256_file, CODE), self.kind, json.dumps(entries), *map(_stamp, paths)]))
         if (stored := stored_shard(self.output_dir, number, digest)) is not None:
             return StorageReport(len(stored.num_frames), sum(stored.num_frames) / FRAME_RATE, 0, stored.skipped)
         fbank, report = Fbank(), StorageReport()

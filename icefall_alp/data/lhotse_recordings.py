@@ -3,7 +3,8 @@
 
 Read are the manifests that `lhotse prepare ...` writes: recordings, and cuts with their recordings. A length counts
 where its row names one file as it lies on the disk, no other row says otherwise, and the file has not changed since
-the manifest was written. Everything else is noted, and the file is opened as any other.
+the manifest was written, which its date says: a copy of it keeps that (`cp -p`) or is believed too much. Everything
+else is noted, and the file is opened as any other.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class LhotseRecordings:
         number, line = self._places[2 * position : 2 * position + 2]
         return f"{self._manifests[number][0]}:{line}"
 
-    def row(self, path: str, size: int, time: int) -> ScanRow | None:
+    def row(self, path: str, status: os.stat_result) -> ScanRow | None:
         """The scan's line of a file, given relative to the folder; None where it has to be opened."""
         try:
             position = self._index.position(_real_path(self._root, f"{self._root}/{path}"))
@@ -110,8 +111,11 @@ class LhotseRecordings:
         if self._states[position] == _CONTRADICTED:
             return None
         _, written = self._manifests[self._places[2 * position]]
-        self._states[position] = _USED if size and time <= written else _CHANGED
-        return [path, size, time, *self._header(position)] if self._states[position] == _USED else None
+        # What comes out of an archive has old times, but its state was changed when it was unpacked.
+        is_older = max(status.st_mtime_ns, status.st_ctime_ns) <= written
+        self._states[position] = _USED if status.st_size and is_older else _CHANGED
+        stamp = (status.st_size, status.st_mtime_ns)
+        return [path, *stamp, *self._header(position)] if self._states[position] == _USED else None
 
     def finish(self) -> int:
         """Note the recordings whose files the scan did not find or that have changed; returns how many it took."""
@@ -174,6 +178,8 @@ def _is_writable(path: str) -> bool:
 
 def _real_path(root: str, path: str) -> str:
     folder, name = os.path.split(path)
+    if not folder and not os.path.exists(name):  # noqa: PTH110
+        folder = root
     return f"{_real_folder(root, folder)}/{name}"
 
 

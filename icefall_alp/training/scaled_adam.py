@@ -189,7 +189,7 @@ class _GroupState:
     def measure_size(self) -> None:
         """Set `rms` (num_params,) from the parameters; for scalars it is the factor on their learning rate."""
         norms = torch.stack(torch._foreach_norm(self.params, 2, self.numels.dtype))
-        self.rms = (norms * self.numels.rsqrt()).masked_fill_(self.is_scalar, SCALAR_SCALE)
+        self.rms = (norms * self.numels.clamp(min=1).rsqrt()).masked_fill_(self.is_scalar, SCALAR_SCALE)
 
     def clip_gradients(self, grads: list[Tensor], group: dict[str, Any]) -> Tensor | None:
         """Compare the gradients' norm, weighted by the parameters' sizes, with the threshold.

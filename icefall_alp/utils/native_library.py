@@ -50,7 +50,7 @@ class NativeLibrary:
         """The library, or None, once logged, where there is no compiler that makes one."""
         try:
             loaded = ctypes.CDLL(str(self.compiled(cache_folder())))
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # Runtime: nobody's home is known
             LOGGER.info("%s in C are not used, those of PyTorch are: %s", self.name, error)
             return None
         for name, numbers in self.signatures.items():

@@ -61,7 +61,5 @@ def test_the_number_of_threads_changes_no_bit():
     assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
 
 
-def test_other_numbers_are_left_to_operations():
-    assert fbank_loops.suit(torch.zeros(2, 3))
-    assert not fbank_loops.suit(torch.zeros(2, 3, dtype=torch.float64))
-    assert not fbank_loops.suit(torch.zeros(2, 3, device="meta"))
+def test_other_devices_are_left_to_operations():
+    assert fbank_loops.suit(torch.zeros(2, 3)) and not fbank_loops.suit(torch.zeros(2, 3, device="meta"))

@@ -7,6 +7,7 @@ import soundfile
 import torch
 from lhotse import CutSet
 
+from icefall_alp.data import feature_storage
 from icefall_alp.data.captions import AudioHeader, CaptionedAudio, jsonl_writer, make_cut, read_jsonl
 from icefall_alp.data.fbank import Fbank
 from icefall_alp.data.feature_storage import store_features
@@ -78,6 +79,17 @@ def test_a_second_run_computes_only_what_changed(corpus):
     soundfile.write(root / "e.wav", np.zeros(16000), 16000)
     assert 0 < run().num_computed <= 2
     assert len(FeatureShards(folder)) == 6
+
+
+@pytest.mark.parametrize("name", ["fbank.py", "fbank_loops.py", "fbank_loops.c"])
+def test_other_code_stores_everything_anew(corpus, name, tmp_path, monkeypatch):
+    run, _, _ = corpus
+    run()
+    edited = tmp_path / name
+    (original,) = (path for path in feature_storage.CODE if path.name == name)
+    edited.write_bytes(original.read_bytes() + b"\n")
+    monkeypatch.setattr(feature_storage, "CODE", [edited if p == original else p for p in feature_storage.CODE])
+    assert run().num_computed == 6
 
 
 @pytest.mark.parametrize("kind", ["fbank", "audio"])

@@ -39,6 +39,11 @@ class Place:
         with gzip.open(manifest or self.manifest, "wt") as stream:
             stream.writelines(f"{json.dumps(row)}\n" for row in rows)
 
+    def touch_manifest_after(self, name):
+        """Date the manifest as if it was written after the file was last touched."""
+        changed_at = (self.root / name).stat().st_ctime_ns
+        os.utime(self.manifest, ns=(changed_at, changed_at))
+
     def scan(self, *manifests, root=None):
         """The scan's rows without stamps, the notes, and how many lengths came from Lhotse."""
         skipped, self.opened[:] = SkipList(), []
@@ -73,15 +78,16 @@ def test_files_that_recordings_or_cuts_name_are_not_opened_and_others_are(place)
     assert place.opened == ["e.wav"]
 
 
-def test_what_lhotse_measured_counts_before_an_earlier_scan_which_counts_before_the_file(place):
-    rows = [scan_file(place.root, name) for name in place.names]
+def test_an_earlier_scan_counts_before_what_lhotse_measured_which_counts_before_the_file(place):
+    rows = [scan_file(place.root, name) for name in place.names[:2]]
     rows[0][5], rows[1][5] = 7, 7  # samples
     place.write(*rows, manifest=place.root / "audio_scan.gz")
-    place.write(place.row("a.wav"))
-    known = (LhotseRecordings(place.root, [place.manifest], SkipList()), AudioScan(place.root / "audio_scan.gz", True))
+    place.write(place.row("a.wav"), place.row("b/d.flac"))
+    recordings = LhotseRecordings(place.root, [place.manifest], SkipList())
     place.opened.clear()
-    assert [scan_file(place.root, name, *known)[5] for name in place.names] == [100, 7, 300, 400]
-    assert not place.opened
+    known = (AudioScan(place.root / "audio_scan.gz", True), recordings)
+    assert [scan_file(place.root, name, *known)[5] for name in place.names] == [7, 7, 300, 400]
+    assert place.opened == ["e.wav"] and recordings.finish() == 2
 
 
 @pytest.mark.parametrize("through", ["corpus", "link", "link inside", "here", "relative to the corpus", "dots"])
@@ -193,14 +199,29 @@ def test_a_file_newer_than_the_manifest_or_empty_is_opened(place):
     later = place.manifest.stat().st_mtime_ns + 10**9
     soundfile.write(place.root / "a.wav", np.zeros((50, 2)), 1000)
     os.utime(place.root / "a.wav", ns=(later, later))
-    time = (place.root / "e.wav").stat().st_mtime_ns
     (place.root / "e.wav").write_bytes(b"")
-    os.utime(place.root / "e.wav", ns=(time, time))
+    place.touch_manifest_after("e.wav")
     lengths, num_used, (note,) = place.scan()
     assert lengths == place.lengths | {"a.wav": [1000, 2, 50], "e.wav": ["empty file"]}
     assert (num_used, place.opened) == (2, ["a.wav", "e.wav"])
     assert (note["reason"], note["where"]) == ("changed", "x_recordings_all.jsonl.gz")
     assert note["cause"] == "2 files are newer than the manifest or empty"
+
+
+def test_a_file_replaced_by_one_with_old_times_is_opened(place):
+    place.write(*map(place.row, place.names))
+    before = (place.root / "a.wav").stat().st_mtime_ns
+    soundfile.write(place.root / "a.wav", np.zeros((50, 2)), 1000)
+    os.utime(place.root / "a.wav", ns=(before, before))
+    lengths, num_used, (note,) = place.scan()
+    assert lengths == place.lengths | {"a.wav": [1000, 2, 50]}
+    assert (num_used, place.opened, note["reason"]) == (3, ["a.wav"], "changed")
+
+
+def test_a_bare_name_is_a_file_of_the_corpus_where_there_is_none_here(place, monkeypatch):
+    place.write(changed(place.row("a.wav"), source_source="a.wav"))
+    monkeypatch.chdir(place.root.parent)
+    assert place.scan()[1:] == (1, [])
 
 
 def test_formats_that_lhotse_may_decode_otherwise_are_opened(place):

@@ -16,6 +16,7 @@ def once(tmp_path):
     (tmp_path / "input.txt").write_text("one")
     (tmp_path / "folder").mkdir()
     (tmp_path / "helper.py").write_text("WORD = 'hello'\n")
+    (tmp_path / "loops.c").write_text("")
     script = "import helper, pathlib, sys\npathlib.Path('log.txt').open('a').write(helper.WORD)\n"
     script += "sys.exit(int(sys.argv[1]))\n"
     (tmp_path / "script.py").write_text(script)
@@ -53,6 +54,7 @@ def test_second_time_is_skipped(once):
         (lambda f: (f / "absent").write_text(""), "absent changed"),
         (lambda f: (f / "script.py").open("a").write("# edited\n"), "script.py changed"),
         (lambda f: (f / "helper.py").open("a").write("# edited\n"), "helper.py changed"),
+        (lambda f: (f / "loops.c").open("a").write("// edited\n"), "loops.c changed"),
         (lambda f: (f / "log.txt").unlink(), "log.txt is missing"),
         (lambda f: (f / "done/x.json").write_text("{"), "is damaged"),
     ],

@@ -137,6 +137,13 @@ def test_equal_shapes_together_equal_each_alone():
         assert torch.equal(p, q)
 
 
+def test_a_parameter_without_elements_changes_nothing():
+    alone, beside = random_parameters(3), [*random_parameters(3), torch.nn.Parameter(torch.zeros(0, 4))]
+    run(ScaledAdam(alone), alone, range(9))
+    run(ScaledAdam(beside), beside, range(9))
+    assert all(torch.equal(p, q) for p, q in zip(alone, beside[:-1], strict=True))
+
+
 def test_missing_gradient_counts_as_zero():
     missing, zero = random_parameters(4), random_parameters(4)
     first, second = ScaledAdam(missing), ScaledAdam(zero)

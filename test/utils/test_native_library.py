@@ -93,5 +93,14 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
     assert native_library.cache_folder() == tmp_path / ".cache" / "icefall_alp"
 
 
+def test_a_user_without_a_home_goes_without(quick, monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(native_library.Path, "home", unknown)
+    assert quick.functions is None
+
+
 def test_the_processor_is_described():
     assert native_library.processor() == native_library.processor() != ""

@@ -13,13 +13,14 @@ from icefall_alp.models.kernels.native_library import call
 
 PIECE = 1 << 14  # elements: a turn of a thread
 ALIGNMENT = 16  # elements
+FLOAT32 = {"dtype": torch.float32, "device": "cpu"}  # whatever the defaults are
 
 
 def loops_suit(params: list[Tensor]) -> bool:
     """Whether the loops know these parameters, all on one device."""
     if chains.form_for(params[0].device.type) is not native:
         return False
-    return all(p.dtype == torch.float32 and p.is_contiguous() for p in params)
+    return all(p.is_cpu and p.dtype == torch.float32 and p.is_contiguous() for p in params)
 
 
 class ScaledAdamLoops:
@@ -37,7 +38,7 @@ class ScaledAdamLoops:
         starts = [0, *accumulate(numel + -numel % ALIGNMENT for numel in numels)]
         self._params = params
         size = starts.pop()
-        self._state = [torch.zeros(size) for _ in range(2)]
+        self._state = [torch.zeros(size, **FLOAT32) for _ in range(2)]
         self.exp_avg_sq, self.delta = (
             [flat[start : start + p.numel()].view(p.shape) for start, p in zip(starts, params, strict=True)]
             for flat in self._state
@@ -47,9 +48,10 @@ class ScaledAdamLoops:
                 (index, first, min(PIECE, numel - first), start + first)
                 for index, (numel, start) in enumerate(zip(numels, starts, strict=True))
                 for first in range(0, numel, PIECE)
-            ]
+            ],
+            device="cpu",
         )
-        self._num_pieces = torch.tensor([-(-numel // PIECE) for numel in numels])
+        self._num_pieces = torch.tensor([-(-numel // PIECE) for numel in numels], device="cpu")
 
     def update(
         self, grads: list[Tensor], factor: Tensor | None, inverse_size: Tensor, betas: tuple[float, float],
@@ -57,7 +59,7 @@ class ScaledAdamLoops:
     ) -> Tensor:  # fmt: skip
         """See `ScaledAdamRows.update`; the sums are the same for any number of threads."""
         grads = [grad.contiguous() for grad in grads]
-        sums = torch.empty(len(self._pieces))
+        sums = torch.empty(len(self._pieces), **FLOAT32)
         beta1, beta2 = betas
         call(
             "scaled_adam", None, self._pieces, self._addresses(), _addresses(grads), *self._state, inverse_size, sums,
@@ -76,4 +78,4 @@ class ScaledAdamLoops:
 
 
 def _addresses(tensors: list[Tensor]) -> Tensor:
-    return torch.tensor([tensor.data_ptr() for tensor in tensors])
+    return torch.tensor([tensor.data_ptr() for tensor in tensors], device="cpu")

@@ -94,6 +94,26 @@ def test_suits_float32_in_plain_order_where_chains_are_loops(monkeypatch):
     assert not loops_suit(tensors(0))
 
 
+def test_the_default_type_of_new_tensors_changes_nothing():
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        params = tensors(0)
+        torch.set_default_dtype(dtype)
+        try:
+            elements = ScaledAdamLoops(params)
+            elements.update(
+                tensors_like(params), None, torch.ones(6, dtype=torch.float32), BETAS, 1e-8, 0.03, move=True
+            )
+        finally:
+            torch.set_default_dtype(torch.float32)
+        results.append([*params, *elements.exp_avg_sq])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def tensors_like(params):
+    return [torch.full_like(p, 0.5) for p in params]
+
+
 def test_a_layout_that_changed_is_refused_instead_of_misread():
     params = [torch.nn.Parameter(torch.zeros(3, 4))]
     elements = ScaledAdamLoops(params)

@@ -46,7 +46,7 @@ def scan(root: Path, part: int, num_parts: int, num_jobs: int, known: Sequence[K
     """Yield the line of every `num_parts`-th file, from the `part`-th on."""
     path = root / SCAN_NAME
     if path.is_file():
-        known = [*known, AudioScan(path, stamps=True)]
+        known = [AudioScan(path, stamps=True), *known]
     mine = itertools.islice(walk_audio(root), part - 1, None, num_parts)
     with ThreadPoolExecutor(num_jobs) as pool:
         while chunk := list(itertools.islice(mine, CHUNK)):

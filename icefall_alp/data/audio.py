@@ -21,6 +21,7 @@ from torch import Tensor
 
 from icefall_alp.data.fbank import SAMPLING_RATE
 
+LOUDEST = 2.0**31  # numbers of 32 bits that were not scaled
 _MAX_KERNEL = 1_000_000  # taps that torchaudio may hold, one filter per phase; 44.1 kHz needs 70,560
 _MAX_FACTOR = 200_000  # of the one filter that serves rates with more phases: 20 taps per unit
 
@@ -37,7 +38,7 @@ def read_audio(path: Path, start: float, duration: float) -> Tensor:
         (S,) float32.
 
     Raises:
-        ValueError: the audio is unreadable, too short or not finite; the message is the cause.
+        ValueError: the audio is unreadable, too short, or its samples are none; the message is the cause.
     """
     if not path.is_file():
         raise ValueError("no such file")
@@ -52,9 +53,17 @@ def read_audio(path: Path, start: float, duration: float) -> Tensor:
         raise ValueError("empty")
     if len(samples) < (duration - 0.1) * rate:
         raise ValueError(f"ends early: {len(samples) / rate:.2f} s of {duration:.2f} s")
+    check_samples(samples)
+    return mono_at_16_khz(torch.from_numpy(samples), rate)
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """Raise ValueError, with the cause, where samples of any shape are none of audio, of whatever scale."""
     if not np.isfinite(samples).all():
         raise ValueError("NaN or infinite samples")
-    return mono_at_16_khz(torch.from_numpy(samples), rate)
+    peak = float(np.abs(samples).max(initial=0.0))
+    if peak > LOUDEST:
+        raise ValueError(f"samples up to {peak:.1e} instead of 1")
 
 
 def mono_at_16_khz(samples: Tensor, rate: int) -> Tensor:

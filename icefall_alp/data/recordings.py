@@ -17,7 +17,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from icefall_alp.data.audio import mono_at_16_khz
+from icefall_alp.data.audio import check_samples, mono_at_16_khz
 from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, SAMPLING_RATE
 
 SHORTEST = MIN_FRAMES * SAMPLING_RATE // FRAME_RATE  # samples that the encoder needs
@@ -68,7 +68,7 @@ def read_windows(path: Path, seconds: float) -> Iterator[Window]:
     """Yield the windows of a file, each of `seconds` but the last; silent ones are left out.
 
     Raises:
-        UnusableError: the file is missing, not audio, empty, too short, silent, or a sample is NaN or infinite.
+        UnusableError: the file is missing, not audio, empty, too short, silent, or its samples are none.
     """
     num_read = num_yielded = longest = 0
     loudest = read = 0.0
@@ -104,8 +104,10 @@ def _why_nothing(longest: int, loudest: float) -> str:
 
 
 def _checked(block: np.ndarray, rate: int, start: float) -> Tensor:
-    if not np.isfinite(block).all():
-        raise UnusableError("NaN or infinite samples", start)
+    try:
+        check_samples(block)
+    except ValueError as error:
+        raise UnusableError(str(error), start) from error
     return mono_at_16_khz(torch.from_numpy(block), rate)
 
 

@@ -151,8 +151,7 @@ def encoded_windows(
     Args:
         files: what to read.
         seconds: length of a window.
-        encode: n windows to tensors (n, ...). Where the first is not finite, the file is left from there on and named:
-            samples may be finite, and their power too large for a number.
+        encode: n windows to tensors (n, ...). Where the first is not finite, the file is left from there on and named.
     """
     left: set[Path] = set()
     for batch in batches(usable_windows(files, seconds), BATCH_SECONDS):

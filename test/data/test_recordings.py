@@ -46,6 +46,7 @@ def test_a_long_file_comes_in_windows_that_lie_end_to_end(tmp_path):
         (np.zeros(0), "no samples in it"),
         (np.ones(900) / 2, "too short: 0.056 s"),
         (np.append(np.ones(16000) / 2, np.nan), "NaN or infinite"),
+        (np.append(np.ones(16000) / 2, -1e21), r"samples up to 1.0e\+21 instead of 1"),
     ],
 )
 def test_what_cannot_be_used_says_why(tmp_path, content, cause):

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linear layers of native.py in float32 (in bfloat16: cpu_linear_half.c), with a swoosh and a dropout mask before them where they have
+// Linear layers of native.py in float32 (libraries are faster in bfloat16), with a swoosh and a dropout mask before them where they have
 // one, and their gradients: what goes with the numbers is done while they pass through the cache.
 #include "cpu_registers.h"
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from icefall_alp.utils.native_library import NativeLibrary
 
 FOLDER = Path(__file__).parent
-PARTS = ("elementwise", "linear", "linear_half", "attention", "convolution", "scaled_adam")
-SOURCES = [FOLDER / f"cpu_{name}.c" for name in PARTS]
+SOURCES = [FOLDER / f"cpu_{name}.c" for name in ("elementwise", "linear", "attention", "convolution", "scaled_adam")]
 HEADERS = [FOLDER / f"cpu_{name}.h" for name in ("numbers", "registers")]
 SIGNATURES = {
     "swoosh": (3, 3, 2, 2),
@@ -21,7 +20,6 @@ SIGNATURES = {
     "linear": (5, 5, 2, 2),
     "linear_backward_input": (6, 4, 2, 1),
     "linear_backward_weight": (3, 4, 0, 1),
-    "half_linear": (4, 4, 2, 3),
     "gate": (4, 4, 0, 3),
     "gate_backward": (6, 4, 0, 3),
     "bias_norm": (5, 2, 0, 1),

@@ -190,42 +190,20 @@ def _mixing_sizes(weights: Tensor, values: Tensor) -> tuple[int, ...]:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """In bfloat16 a library is as fast where there is a graph."""
-    if _halved_here(x, weight, bias):
-        return _half_linear(x, weight, bias, None)
+    """In bfloat16 a library is faster."""
     if not _multiplied_here(x, weight, bias):
         return closed.linear(x, weight, bias)
     return closed.run(_Linear, x, None, weight, bias, None)
 
 
 def _multiplied_here(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    return _fit(x, weight, bias) and all_float32(x, weight, bias)
-
-
-def _fit(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    return weight.dim() == 2 and x.shape[-1:] == weight.shape[1:] and (bias is None or bias.shape == weight.shape[:1])
+    fits = weight.dim() == 2 and x.shape[-1:] == weight.shape[1:] and (bias is None or bias.shape == weight.shape[:1])
+    return fits and all_float32(x, weight, bias)
 
 
 def all_float32(*tensors: Tensor | None) -> bool:
     """Whether a product is computed in float32."""
     return tensors[0].dtype == torch.float32 and known(*tensors) and not torch.is_autocast_enabled("cpu")
-
-
-def _halved_here(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether autocast computes a product in bfloat16, and nothing is kept for backward."""
-    if torch.is_grad_enabled() or not torch.is_autocast_enabled("cpu"):
-        return False
-    known_types = torch.get_autocast_dtype("cpu") == torch.bfloat16 and known(x) and float32(weight, bias)
-    return known_types and _fit(x, weight, bias)
-
-
-def _half_linear(x: Tensor, weight: Tensor, bias: Tensor | None, swoosh: tuple[float, float] | None) -> Tensor:
-    x = rows_of(x) if x.dim() == 3 and not swoosh else x.contiguous()
-    y = torch.empty(*x.shape[:-1], len(weight), dtype=torch.bfloat16, device=x.device)
-    sizes = _linear_sizes(x, weight)[:4]
-    call("half_linear", x, x, weight.contiguous(), _contiguous(bias), y, *sizes, *(swoosh or (0, 0)), bool(swoosh))
-    count(y.numel(), weight.shape[1])
-    return y
 
 
 def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: D103
@@ -236,8 +214,6 @@ def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:
     fits = mask is None or (x.dim() == 3 and mask.shape == (len(x), 1, x.shape[-1]))
     if not (fits and known(x, mask)):
         return closed.swoosh_linear(x, mask, weight, bias, shift, offset)
-    if mask is None and x.dtype == torch.bfloat16 and _halved_here(x, weight, bias):
-        return _half_linear(x, weight, bias, (shift, offset))
     if _multiplied_here(x, weight, bias):
         return closed.run(_Linear, x, mask, weight, bias, (shift, offset))
     return closed.run(_SwooshLinear, x, mask, weight, bias, shift, offset)
@@ -247,7 +223,7 @@ def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tenso
     return swoosh_linear(x, None, weight.flatten(1), bias, shift, offset)
 
 
-def float32(*parameters: Tensor | None) -> bool:
+def float32(*parameters: Tensor) -> bool:
     """Whether the loops can read parameters, which they take in float32 only."""
     return parameters[0].dtype == torch.float32 and known(*parameters)
 

@@ -97,15 +97,6 @@ def test_any_layout_in_memory(chain):
         torch.testing.assert_close(spread, dense)
 
 
-@pytest.mark.parametrize("size", chain_cases.SIZES)
-@pytest.mark.parametrize("chain", chain_cases.CHAINS)
-def test_without_a_graph_the_values_are_those_of_the_definition(chain, size):
-    tensors, constants = chain_cases.arguments(chain, size)
-    with torch.no_grad():
-        ours, expected = (getattr(form, chain)(*tensors, *constants) for form in (native, plain))
-    torch.testing.assert_close(ours, expected, **CLOSE)
-
-
 def test_swoosh_of_images_with_channels_innermost():
     torch.manual_seed(0)
     x = (3 * torch.randn(2, 5, 40, 30)).contiguous(memory_format=torch.channels_last).requires_grad_(True)

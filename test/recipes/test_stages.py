@@ -88,7 +88,7 @@ def train_stand_ins(folder, first, last, runs, tagger="sleep 1"):
         . {ROOT}/tools/stages.sh
         . {RECIPE}/local/runs.sh
         selected_runs() {{ printf '%s\n' {" ".join(f"'{run}'" for run in runs)}; }}
-        train_tagger() {{ echo "starts ${{OMP_NUM_THREADS:-$(nproc)}}"; {tagger}; echo ends; }}
+        train_first() {{ echo "starts ${{OMP_NUM_THREADS:-$(nproc)}}"; {tagger}; echo ends; }}
         pretrain() {{ echo "starts ${{OMP_NUM_THREADS:-$(nproc)}}"; sleep 0.3; echo ends; }}
         {STAGES_4_AND_5}
         for number in {{{first}..{last}}}; do stage_$number; done
@@ -105,6 +105,13 @@ def test_what_needs_no_tagger_is_trained_beside_it_and_what_does_waits(tmp_path)
     assert place["contrastive_scratch: starts 2"] < place["tagging: ends"] < place["contrastive_tagging: starts 2"]
     running = [sum(1 if "starts" in line else -1 for line in lines[: end + 1]) for end in range(len(lines))]
     assert max(running) == 2 and running[-1] == 0 and len(lines) == 8
+
+
+def test_a_text_decoder_is_trained_in_stage_4_where_the_configuration_has_one(tmp_path):
+    (tmp_path / "conf/mini").mkdir(parents=True)
+    (tmp_path / "conf/mini/pretrain_text_decoder.yaml").touch()
+    lines = train_stand_ins(tmp_path, 4, 4, ()).stdout.splitlines()
+    assert {line for line in lines if "starts" in line} == {"text_decoder: starts 2", "tagging: starts 2"}
 
 
 def test_nothing_starts_from_a_tagger_that_failed(tmp_path):

@@ -68,26 +68,25 @@ stage_2() { # Compute fbank of every set that a configuration names
     local/compute_fbank.py --cuts "${found[@]}" --output-dir data/fbank --num-jobs "$num_jobs" --features "$features"
 }
 
-stage_3() { # Check and describe the cuts, train the tokenizer and, where none is public, a text decoder
+stage_3() { # Check and describe the cuts, train the tokenizer
   once describe data/captionstew/report.md data/captionstew/{summary,subsets}.json data/manifests conf/paper.yaml \
     ${sentence_encoder:+"$sentence_encoder"} -- \
     local/describe_cuts.py --paper conf/paper.yaml ${sentence_encoder:+--sentence-encoder "$sentence_encoder"}
   once tokenizer data/tokenizer/bpe.model data/captionstew/captionstew_train_cuts.jsonl.gz -- local/train_tokenizer.py
-  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || once text_decoder data/pretrained/text_decoder data/tokenizer \
-    "$conf/pretrain_text_decoder.yaml" -- local/pretrain_text_decoder.py --config "$conf/pretrain_text_decoder.yaml"
 }
 
-stage_4() { # Train the supervised tagger that -init runs start from; what needs no tagger of stage 5 begins beside it
+stage_4() { # Train what later stages begin with: the supervised tagger and, where none is public, a text decoder
   local name limit names=(tagging)
   for name in $supervised; do names+=("supervised_$name"); done
+  [ ! -f "$conf/pretrain_text_decoder.yaml" ] || names=(text_decoder "${names[@]}")
   limit=$(runs_at_a_time "${#names[@]}")
   for name in "${names[@]}"; do
-    side_by_side "$limit" "$name" train_tagger "$name"
+    side_by_side "$limit" "$name" train_first "$name"
   done
   [ "$stop_stage" -gt 4 ] || all_done
 }
 
-stage_5() { # Pretrain the audio encoder by each objective
+stage_5() { # Pretrain the audio encoder by each objective; what needs nothing of stage 4 begins beside it
   local limit runs objective_ init_
   runs=$(selected_runs)
   limit=$(runs_at_a_time "$(wc -l <<<"$runs")")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Stage 3, where no public decoder is used: pretrain a small one on the training captions, as BART was on its text.
+"""Stage 4, where no public decoder is used: pretrain a small one on the training captions, as BART was on its text.
 
 Captioning then tunes its cross-attention and nothing else. No audio and no caption of an evaluated clip is read.
 """

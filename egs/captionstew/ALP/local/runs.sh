@@ -57,11 +57,14 @@ pretrain() {
     ${subset:+"$conf/subsets/$subset.yaml"}
 }
 
-# train_tagger RUN: the supervised tagger or, where RUN is supervised_<corpus>, an encoder of that corpus alone.
-train_tagger() {
-  local overlay="$conf/$1.yaml"
-  [ "$1" != tagging ] || overlay=
-  train "$1" scratch tagging "$conf/train_tagging.yaml" ${overlay:+"$overlay"}
+# train_first NAME: one model of stage 4: text_decoder, tagging or supervised_<corpus>, an encoder of that corpus alone.
+train_first() {
+  local config="$conf/pretrain_text_decoder.yaml"
+  case $1 in
+    text_decoder) once "$1" "data/pretrained/$1" data/tokenizer "$config" -- "local/pretrain_$1.py" --config "$config" ;;
+    tagging) train "$1" scratch tagging "$conf/train_tagging.yaml" ;;
+    *) train "$1" scratch tagging "$conf/train_tagging.yaml" "$conf/$1.yaml" ;;
+  esac
 }
 
 # runs_at_a_time COUNT: so many side by side, if COUNT is all there is. A small model on a CPU keeps one core busy,

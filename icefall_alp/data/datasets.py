@@ -81,12 +81,10 @@ class _Batch:
         return int(self.feature_lens.sum()) / FRAME_RATE
 
     def to(self: BatchT, device: torch.device | str) -> BatchT:
-        """The batch with its tensors on a device."""
-        # Counted here once: on an accelerator it would make the host wait.
-        _ = self.num_seconds
+        """The batch with its tensors on a device; `feature_lens` stay on the CPU, where they are read without waiting."""
         moved = copy.copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and name != "feature_lens":
                 setattr(moved, name, value.to(device, non_blocking=True))
             elif isinstance(value, Waveforms):
                 setattr(moved, name, value.features(torch.device(device)))

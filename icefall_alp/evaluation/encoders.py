@@ -76,8 +76,8 @@ class PrecomputedFrames(nn.Module):
         self.output_dim = dim
 
     def forward(self, features: Tensor, feature_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, T, C), (N,) -> the same."""
-        return features, feature_lens
+        """(N, T, C), (N,) -> the same, on one device."""
+        return features, feature_lens.to(features.device)
 
 
 @dataclass(frozen=True)

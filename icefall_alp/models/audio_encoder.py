@@ -103,8 +103,12 @@ class AudioEncoder(nn.Module):
 
     def set_batch_count(self, value: float) -> None:
         """Set how far training is, in reference batches, before a step; all schedules follow."""
-        settle_verdicts(list(self._whitens.values()))
+        self.settle()
         self.clock.batch_count = float(value)
+
+    def settle(self) -> None:
+        """Let what backward found decide how often regularisers look; waits for the device."""
+        settle_verdicts(list(self._whitens.values()))
 
     def set_loss_scale(self, scale: float | Tensor) -> None:
         """Set what the summed loss is multiplied by before backward; penalties of absolute size follow."""
@@ -116,7 +120,7 @@ class AudioEncoder(nn.Module):
 
     def training_state(self) -> dict[str, Any]:
         """What training changes besides parameters, for checkpoints (plain JSON types)."""
-        settle_verdicts(list(self._whitens.values()))
+        self.settle()
         return {
             "batch_count": self.clock.batch_count,
             "whiten_prob": {name: module.prob for name, module in self._whitens.items()},

@@ -61,6 +61,11 @@ class Objective(nn.Module):
         if not self.encoder_is_frozen:
             self.audio_encoder.set_batch_count(value)
 
+    def settle(self) -> None:
+        """Let the encoder draw its conclusions from a backward, at a moment when the device has been waited for."""
+        if not self.encoder_is_frozen:
+            self.audio_encoder.settle()
+
     def set_loss_scale(self, scale: Tensor) -> None:
         """Tell the encoder what the total is multiplied by before backward."""
         if not self.encoder_is_frozen:

@@ -67,6 +67,9 @@ class DenoisingObjective(CaptioningObjective):
     def set_batch_count(self, value: float) -> None:
         """Nothing here follows a schedule."""
 
+    def settle(self) -> None:
+        """There is nothing to conclude."""
+
     def set_loss_scale(self, scale: Tensor) -> None:
         """Nothing here depends on it."""
 

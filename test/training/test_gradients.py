@@ -2,7 +2,8 @@
 """Micro-batches give the gradient of the whole batch; embeddings kept and compared give that of one large batch."""
 
 import json
-from contextlib import contextmanager
+import random
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,8 +14,11 @@ from safetensors.torch import load_file, save_file
 from training_toys import CONFIG, ToyObjective, join, make_batch, make_trainer
 
 from icefall_alp.config import TrainingConfig
+from icefall_alp.models.kernels import chains, closed
 from icefall_alp.models.zipformer.regularizers import Whiten
 from icefall_alp.objectives.base import LossOutput
+from icefall_alp.training.gradients import Gradients
+from icefall_alp.training.scaled_adam import ScaledAdam, parameter_groups
 from icefall_alp.utils import distributed
 from icefall_alp.utils.seeds import seed_everything
 
@@ -45,6 +49,27 @@ def test_micro_batches_add_up_to_the_whole_batch():
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     return Workbench.build(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "captioning", "tagging"])
+def test_a_step_reads_nothing_from_the_device(bench, monkeypatch, kind):
+    """Tensors on the meta device have no content: whatever would wait for one raises an error."""
+    trainer = bench.trainer(kind, None, TrainingConfig(num_steps=1))
+    batch = next(trainer.train_stream.iterate(0))
+    monkeypatch.setattr(chains, "form_for", lambda device_type: closed)
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())  # unknown to this device
+    monkeypatch.setattr(random, "random", lambda: 0.0)  # every regulariser looks
+    place = torch.device("meta")
+    objective = trainer.objective.to(place).train()
+    objective.set_batch_count(100.0)
+    gradients = Gradients(objective, "float32", place)
+    result = gradients.backward([batch])
+    ScaledAdam(parameter_groups(objective, 0.045), lr=0.045).step()
+    assert result.sums.is_meta and all(gradient.is_meta for gradient in gradients.present())
+    looked = [module.violated for module in objective.modules() if isinstance(module, Whiten)]
+    assert looked and all(violated.is_meta for violated in looked)
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        objective.settle()
 
 
 def contrastive(bench, **training):

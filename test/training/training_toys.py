@@ -102,6 +102,9 @@ class ToyEncoder(nn.Linear):
     def set_batch_count(self, value: float) -> None:
         self.batch_counts.append(value)
 
+    def settle(self) -> None:
+        pass
+
     def set_loss_scale(self, scale: Tensor) -> None:
         self.loss_scales.append(float(scale))
 

@@ -81,7 +81,7 @@ class _Batch:
         return int(self.feature_lens.sum()) / FRAME_RATE
 
     def to(self: BatchT, device: torch.device | str) -> BatchT:
-        """The batch with its tensors on a device; `feature_lens` stay on the CPU, where they are read without waiting."""
+        """The batch with its tensors on a device, but for `feature_lens`: on the CPU they are read without waiting."""
         moved = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, Tensor) and name != "feature_lens":

@@ -206,7 +206,7 @@ class Trainer:
         # Where a checkpoint could not be written there is no point in going on: the next save, at once, says why.
         result = self.gradients.backward(batches, self.stop.received or self.writer.failed)
         norm = torch.nn.utils.get_total_norm(self.gradients.present())
-        # The only wait for the device in a step; what is read right after it is there. Gradients are already the same in every process.
+        # The only wait for the device in a step: what is read next is there. Gradients are the same in every process.
         global_total, global_count, num_stops, norm_value, own_total = torch.stack(
             [*result.sums, norm.double(), result.own_total.double()]
         ).tolist()

@@ -150,6 +150,23 @@ def test_training_under_autocast_follows_full_precision(encoder):
     encoder.zero_grad()
 
 
+@pytest.mark.parametrize("mask_padding", [True, False])
+def test_frames_that_a_gpu_adds_for_alignment_change_nothing(encoder, monkeypatch, mask_padding):
+    """They are added where padding is masked only: icefall's encoder sees its padding."""
+    model = copy.deepcopy(encoder)
+    model.config = model.encoder.config = dataclasses.replace(SMALL, mask_padding=mask_padding)
+    features, lens = batch([203, 64, 31])
+    expected, expected_lens = model(features, lens)
+    aligned, seen = model._aligned, []
+    monkeypatch.setattr(model, "_aligned", lambda count, device: aligned(count, torch.device("meta")))
+    model.encoder.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].shape[1]))
+    out, out_lens = model(features, lens)
+    assert seen == [112 if mask_padding else 98] and torch.equal(out_lens, expected_lens)
+    assert out.shape == expected.shape
+    for ours, theirs, length in zip(out, expected, out_lens, strict=True):
+        torch.testing.assert_close(ours[:length], theirs[:length], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_outputs_and_gradients(encoder):
     results = []

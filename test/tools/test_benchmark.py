@@ -150,6 +150,21 @@ def test_probes_prints_encoder_seconds_of_both():
     assert "ratio of encoder seconds" in done.stdout.splitlines()[-1]
 
 
+def test_every_kernel_compiles_for_a_gpu_without_spilling_and_dividing_indices(tiny_encoder, monkeypatch):
+    kernels = pytest.importorskip("icefall_alp.models.kernels.triton_kernels")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    done = call("kernels", "--encoder", tiny_encoder, "--layers", 1, 1)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()[2:]]
+    launched = {name for name in vars(kernels) if name.split("_")[-1] in ("forward", "backward", "moments", "line")}
+    assert {line[0] for line in lines} == launched and len(launched) == 12
+    assert {tuple(line[-5:-3]) for line in lines} == {("0", "0")}  # bytes spilt, calls
+    assert all(float(line[-2]) < 200 for line in lines)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    refused = call("kernels", "--encoder", tiny_encoder, "--layers", 1, 1)
+    assert refused.returncode == 1 and "TRITON_INTERPRET is set" in refused.stderr.splitlines()[-1]
+
+
 def test_contenders_take_turns():
     order = []
     contenders = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels import triton_kernels as kernels
 from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library computes these as well)
-    bypass,
     depthwise_conv,
     depthwise_image_conv,
     image_conv,
@@ -31,14 +30,36 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
 )
 from icefall_alp.models.kernels.plain import by_head
 
-BLOCK = 1024  # elements of one program
-ROWS = 32  # rows whose parameter gradients one program sums
+ELEMENTS = 1024  # of one program's tile
+STEPS = 8  # tiles whose sums one program makes
 EIGHT_BIT = os.environ.get("ICEFALL_ALP_SWOOSH", "") == "8bit"
 
 
-def _programs(size: int, block: int = BLOCK) -> tuple[int]:
-    """Programs of an element-wise kernel; nothing at all cannot be launched."""
-    return (max(1, triton.cdiv(size, block)),)
+def _tile(channels: int) -> dict[str, int]:
+    """Rows and columns of one program's tile: whole rows, if they are no longer than it."""
+    block = min(ELEMENTS, triton.next_power_of_2(max(1, channels)))
+    return {"ROWS": ELEMENTS // block, "BLOCK": block}
+
+
+def _whole_rows(channels: int) -> dict[str, int]:
+    """A tile for sums over rows, however long these are."""
+    block = triton.next_power_of_2(channels)
+    return {"ROWS": max(1, ELEMENTS // block), "BLOCK": block}
+
+
+def _programs(rows: int, channels: int, tile: dict[str, int]) -> tuple[int]:
+    """As many as there are tiles; nothing at all cannot be launched."""
+    return (max(1, triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(channels, tile["BLOCK"])),)
+
+
+def _line(x: Tensor) -> tuple[int, int]:
+    """All elements as one row; none at all are no row."""
+    return min(1, x.numel()), max(1, x.numel())
+
+
+def _sizes(x: Tensor) -> tuple[int, int]:
+    """Rows and channels, at least one of these."""
+    return x.numel() // max(1, x.shape[-1]), max(1, x.shape[-1])
 
 
 class _Swoosh(torch.autograd.Function):
@@ -48,8 +69,9 @@ class _Swoosh(torch.autograd.Function):
         y = torch.empty_like(x)
         code = torch.empty_like(x, dtype=torch.uint8) if EIGHT_BIT else x
         seed = int(torch.randint(2**31, (), device="cpu")) if EIGHT_BIT else 0
-        kernels.swoosh_forward[_programs(x.numel())](
-            x, x, y, code, x.numel(), 1, 1, shift, offset, seed, HAS_MASK=False, HAS_CODE=EIGHT_BIT, BLOCK=BLOCK
+        tile = _tile(x.numel())
+        kernels.swoosh_forward[_programs(*_line(x), tile)](
+            x, x, y, code, *_line(x), 1, shift, offset, seed, HAS_MASK=False, HAS_CODE=EIGHT_BIT, **tile
         )
         ctx.save_for_backward(code)
         ctx.constants, ctx.dtype = (shift, offset), x.dtype
@@ -61,10 +83,10 @@ class _Swoosh(torch.autograd.Function):
         from_code = kept.dtype == torch.uint8
         grad = _laid_out_like(grad, kept)
         grad_x = torch.empty_like(kept, dtype=ctx.dtype)
-        spare = grad_x if from_code else torch.empty_like(grad_x)
-        kernels.swoosh_backward[_programs(kept.numel())](
-            grad, kept, kept, grad_x, spare, kept.numel(), 1, 1, *ctx.constants,
-            HAS_MASK=False, FROM_CODE=from_code, BLOCK=BLOCK,
+        tile = _tile(kept.numel())
+        kernels.swoosh_backward[_programs(*_line(kept), tile)](
+            grad, kept, kept, grad_x, grad_x, *_line(kept), 1, *ctx.constants,
+            HAS_MASK=False, HAS_Y=False, FROM_CODE=from_code, **tile,
         )  # fmt: skip
         return grad_x, None, None
 
@@ -76,10 +98,10 @@ class _SwooshLinear(torch.autograd.Function):
     def forward(ctx, x, mask, weight, bias, shift: float, offset: float) -> Tensor:
         x, ctx.constants = x.contiguous(), (shift, offset)
         mask = mask if mask is None else mask.contiguous()
-        hidden = torch.empty_like(x)
-        kernels.swoosh_forward[_programs(x.numel())](
-            x, x if mask is None else mask, hidden, x, x.numel(), *_item(x), shift, offset, 0,
-            HAS_MASK=mask is not None, HAS_CODE=False, BLOCK=BLOCK,
+        hidden, tile = torch.empty_like(x), _tile(x.shape[-1])
+        kernels.swoosh_forward[_programs(*_sizes(x), tile)](
+            x, x if mask is None else mask, hidden, x, *_sizes(x), _rows_of_an_item(x), shift, offset, 0,
+            HAS_MASK=mask is not None, HAS_CODE=False, **tile,
         )  # fmt: skip
         ctx.save_for_backward(x, mask, weight)
         return F.linear(hidden, weight, bias)
@@ -89,18 +111,18 @@ class _SwooshLinear(torch.autograd.Function):
         x, mask, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
         grad_hidden = rows @ weight.to(grad.dtype)
-        grad_x, hidden = torch.empty_like(x), torch.empty_like(x)
-        kernels.swoosh_backward[_programs(x.numel())](
-            grad_hidden, x, x if mask is None else mask, grad_x, hidden, x.numel(), *_item(x), *ctx.constants,
-            HAS_MASK=mask is not None, FROM_CODE=False, BLOCK=BLOCK,
+        grad_x, hidden, tile = torch.empty_like(x), torch.empty_like(x), _tile(x.shape[-1])
+        kernels.swoosh_backward[_programs(*_sizes(x), tile)](
+            grad_hidden, x, x if mask is None else mask, grad_x, hidden, *_sizes(x), _rows_of_an_item(x),
+            *ctx.constants, HAS_MASK=mask is not None, HAS_Y=True, FROM_CODE=False, **tile,
         )  # fmt: skip
         grad_weight = rows.t() @ hidden.reshape(-1, hidden.shape[-1]).to(rows.dtype)
         return grad_x, None, grad_weight.to(weight.dtype), rows.sum(0).to(weight.dtype), None, None
 
 
-def _item(x: Tensor) -> tuple[int, int]:
-    """Channels, and elements of one item: where a mask (N, 1, C) has its factor. Never 0, to divide by."""
-    return max(1, x.shape[-1]), max(1, x[0].numel() if len(x) else 1)
+def _rows_of_an_item(x: Tensor) -> int:
+    """Rows that share a row of a mask (N, 1, C). Never 0, to divide by."""
+    return max(1, _sizes(x)[0] // max(1, len(x)))
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -117,10 +139,10 @@ class _Gate(torch.autograd.Function):
     def forward(ctx, x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:
         x, gates = _rows(x), _rows(gates)
         keep = keep if keep is None else keep.contiguous()
-        y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-        kernels.gate_forward[_programs(y.numel())](
-            x, gates, y if keep is None else keep, y, y.numel(), max(1, y.shape[-1]), x.stride(-2), gates.stride(-2),
-            HAS_KEEP=keep is not None, BLOCK=BLOCK,
+        y, tile = torch.empty(x.shape, dtype=x.dtype, device=x.device), _tile(x.shape[-1])
+        kernels.gate_forward[_programs(*_sizes(x), tile)](
+            x, gates, y if keep is None else keep, y, *_sizes(x), x.stride(-2), gates.stride(-2),
+            HAS_KEEP=keep is not None, **tile,
         )  # fmt: skip
         ctx.save_for_backward(x, gates, keep)
         return y
@@ -130,10 +152,10 @@ class _Gate(torch.autograd.Function):
         x, gates, keep = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x, grad_gates = torch.empty_like(grad, dtype=x.dtype), torch.empty_like(grad, dtype=gates.dtype)
-        kernels.gate_backward[_programs(grad.numel())](
-            grad, x, gates, grad if keep is None else keep, grad_x, grad_gates,
-            grad.numel(), max(1, grad.shape[-1]), x.stride(-2), gates.stride(-2),
-            HAS_KEEP=keep is not None, BLOCK=BLOCK,
+        tile = _tile(grad.shape[-1])
+        kernels.gate_backward[_programs(*_sizes(grad), tile)](
+            grad, x, gates, grad if keep is None else keep, grad_x, grad_gates, *_sizes(grad), x.stride(-2),
+            gates.stride(-2), HAS_KEEP=keep is not None, **tile,
         )  # fmt: skip
         return grad_x, grad_gates, None
 
@@ -147,31 +169,58 @@ def _rows(x: Tensor) -> Tensor:
 class _BiasNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
-        x = x.contiguous()
-        channels = x.shape[-1]
-        num_rows = x.numel() // channels
+        x, (rows, channels) = x.contiguous(), _sizes(x)
         y = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-        inverse = torch.empty(num_rows, dtype=torch.float32, device=x.device)
-        if num_rows:
-            kernels.bias_norm_forward[(num_rows,)](
-                x, bias, log_scale, y, inverse, channels, BLOCK=triton.next_power_of_2(channels)
-            )
+        inverse, tile = torch.empty(rows, dtype=torch.float32, device=x.device), _whole_rows(channels)
+        kernels.bias_norm_forward[_programs(rows, channels, tile)](
+            x, bias, log_scale, y, inverse, rows, channels, **tile
+        )
         ctx.save_for_backward(x, bias, log_scale, inverse)
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse = ctx.saved_tensors
-        channels, num_rows = x.shape[-1], inverse.numel()
-        (num_programs,) = _programs(num_rows, ROWS)
+        (rows, channels), tile = _sizes(x), _whole_rows(x.shape[-1])
+        num_programs = max(1, triton.cdiv(rows, STEPS * tile["ROWS"]))
         grad_x = torch.empty_like(x)
         shares = torch.empty(num_programs, channels, dtype=torch.float32, device=x.device)
         scale_shares = torch.empty(num_programs, dtype=torch.float32, device=x.device)
         kernels.bias_norm_backward[(num_programs,)](
-            grad.contiguous(), x, bias, log_scale, inverse, grad_x, shares, scale_shares, num_rows, channels,
-            ROWS=ROWS, BLOCK=triton.next_power_of_2(channels),
+            grad.contiguous(), x, bias, log_scale, inverse, grad_x, shares, scale_shares, rows, channels,
+            STEPS=STEPS, **tile,
         )  # fmt: skip
         return grad_x, shares.sum(0), scale_shares.sum()
+
+
+class _Bypass(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
+        original, new, scale = original.contiguous(), new.contiguous(), scale.contiguous()
+        y, tile = torch.empty_like(original), _tile(original.shape[-1])
+        kernels.bypass_forward[_programs(*_sizes(original), tile)](
+            original, new, scale, y, *_sizes(original), _rows_of_a_scale(original, scale), **tile
+        )
+        ctx.save_for_backward(original, new, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        original, new, scale = ctx.saved_tensors
+        channels, per_scale, tile = original.shape[-1], _rows_of_a_scale(original, scale), _tile(original.shape[-1])
+        shares = triton.cdiv(per_scale, STEPS * tile["ROWS"])
+        grad_original, grad_new = torch.empty_like(original), torch.empty_like(new)
+        sums = torch.empty(scale.numel() // channels, shares, channels, dtype=torch.float32, device=scale.device)
+        kernels.bypass_backward[(sums.shape[0] * shares, triton.cdiv(channels, tile["BLOCK"]))](
+            grad.contiguous(), original, new, scale, grad_original, grad_new, sums, channels, per_scale, shares,
+            STEPS=STEPS, **tile,
+        )  # fmt: skip
+        return grad_original, grad_new, sums.sum(1).view(scale.shape).to(scale.dtype)
+
+
+def _rows_of_a_scale(x: Tensor, scale: Tensor) -> int:
+    """Rows that share a row of the scale, (C,) or (N, 1, C)."""
+    return max(1, _sizes(x)[0] if scale.dim() == 1 else x.shape[1])
 
 
 class _ShiftedSoftmax(torch.autograd.Function):
@@ -184,10 +233,11 @@ class _ShiftedSoftmax(torch.autograd.Function):
         bias = None if bias is None else bias.expand(batch // num_heads, -1, -1)
         strides = (0, 0) if bias is None else (bias.stride(0), 0 if bias.shape[1] == 1 else bias.stride(1))
         if content.numel():
-            kernels.shifted_softmax_forward[(batch * frames,)](
+            tile = _whole_rows(frames)
+            kernels.shifted_softmax_forward[_programs(batch * frames, frames, tile)](
                 content, content if relative is None else relative, content if bias is None else bias, weights,
-                frames, batch // num_heads, *strides,
-                HAS_RELATIVE=relative is not None, HAS_BIAS=bias is not None, BLOCK=triton.next_power_of_2(frames),
+                batch * frames, frames, batch // num_heads, *strides,
+                HAS_RELATIVE=relative is not None, HAS_BIAS=bias is not None, **tile,
             )  # fmt: skip
         ctx.save_for_backward(weights)
         ctx.has_relative = relative is not None
@@ -200,9 +250,10 @@ class _ShiftedSoftmax(torch.autograd.Function):
         grad_content = torch.empty_like(weights)
         grad_relative = weights.new_zeros(batch, frames, 2 * frames - 1) if ctx.has_relative else None
         if weights.numel():
-            kernels.shifted_softmax_backward[(batch * frames,)](
+            tile = _whole_rows(frames)
+            kernels.shifted_softmax_backward[_programs(batch * frames, frames, tile)](
                 grad.contiguous(), weights, grad_content, grad_content if grad_relative is None else grad_relative,
-                frames, HAS_RELATIVE=ctx.has_relative, BLOCK=triton.next_power_of_2(frames),
+                batch * frames, frames, HAS_RELATIVE=ctx.has_relative, **tile,
             )  # fmt: skip
         return grad_content, grad_relative, None, None
 
@@ -227,6 +278,14 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D1
     return _BiasNorm.apply(x, bias, log_scale)
 
 
+def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
+    """One pass over frames (N, T, C) with a scale (C,) or (N, 1, C)."""
+    fits = original.dim() == 3 and original.shape == new.shape and original.numel() > 0
+    if not (fits and scale.shape in (original.shape[-1:], (len(original), 1, original.shape[-1]))):
+        return closed.bypass(original, new, scale)
+    return _Bypass.apply(original, new, scale)
+
+
 def attention_weights(
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
     modify: Callable[[Tensor], Tensor] | None,
@@ -246,17 +305,15 @@ def balancer_gradient(
 ) -> Tensor:
     """One kernel for the moments of every channel, one that adds the line."""
     laid = x.movedim(dim, -1).contiguous()
-    channels, size = laid.shape[-1], laid.numel()
-    num_rows = size // channels
-    (num_programs,) = _programs(num_rows, ROWS)
+    (rows, channels), tile = _sizes(laid), _tile(laid.shape[-1])
+    num_programs = max(1, triton.cdiv(rows, STEPS * tile["ROWS"]))
     sums, squares = torch.empty(2, num_programs, channels, dtype=torch.float32, device=x.device)
-    kernels.moments[(num_programs, triton.cdiv(channels, BLOCK))](
-        laid, sums, squares, num_rows, channels, ROWS=ROWS, BLOCK=min(BLOCK, triton.next_power_of_2(channels))
+    kernels.moments[(num_programs, triton.cdiv(channels, tile["BLOCK"]))](
+        laid, sums, squares, rows, channels, STEPS=STEPS, **tile
     )
-    mean, square = sums.sum(0) / num_rows, squares.sum(0) / num_rows
-    intercept, slope = closed.line_from_moments(mean, square, limits, grad_scale)
+    intercept, slope = closed.line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
     out = torch.empty_like(laid, dtype=grad.dtype)
-    kernels.add_line[_programs(size)](
-        laid, grad.movedim(dim, -1).contiguous(), intercept, slope, out, size, channels, BLOCK=BLOCK
+    kernels.add_line[_programs(rows, channels, tile)](
+        laid, grad.movedim(dim, -1).contiguous(), intercept, slope, out, rows, channels, **tile
     )
     return out.movedim(-1, dim)

@@ -19,7 +19,7 @@ def on_the_device():
         yield
 
 
-FUSED = ["swoosh", "swoosh_linear", "swoosh_pointwise_conv", "gate", "bias_norm", "attention_weights"]
+FUSED = ["swoosh", "swoosh_linear", "swoosh_pointwise_conv", "gate", "bypass", "bias_norm", "attention_weights"]
 
 
 @pytest.mark.parametrize("size", chain_cases.SIZES)
@@ -31,7 +31,7 @@ def test_equals_the_definition(chain, size):
         torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("chain", FUSED[:4] + FUSED[5:])
+@pytest.mark.parametrize("chain", FUSED[:5] + FUSED[6:])
 def test_half_precision_stays_near_the_definition_in_full(chain):
     ours = chain_cases.outputs_and_gradients(triton_forms, chain, "odd", torch.bfloat16)
     for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, "odd"), strict=True):
@@ -51,6 +51,18 @@ def test_the_halves_of_a_projection_are_read_where_they_lie():
         results.append((y.detach(), *torch.autograd.grad(y.square().sum(), projected)))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("frames", [3, 700])
+def test_a_bypass_may_have_a_scale_for_each_item(frames):
+    torch.manual_seed(0)
+    x, y = (torch.randn(3, frames, 6, requires_grad=True) for _ in range(2))
+    scale, grad = torch.rand(3, 1, 6, requires_grad=True), torch.randn(3, frames, 6)
+    ours, expected = (
+        (z := form.bypass(x, y, scale), *torch.autograd.grad(z, (x, y, scale), grad)) for form in (triton_forms, plain)
+    )
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("eight_bit", [False, True])

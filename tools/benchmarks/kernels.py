@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Triton kernels compiled for an H200, which need not be there: what they ask of its memory and of its arithmetic.
+
+For every kernel that a training step of Zipformer-M launches: registers, memory that registers are spilt to, calls of
+subroutines, such as divisions of long integers, and per element its bytes and instructions. Last the time that issuing
+these takes over the time that moving the bytes takes: below 1 memory is the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from benchmarks import _workload
+from icefall_alp.models.kernels import chains
+from icefall_alp.utils.errors import UserError
+
+BYTES, INSTRUCTIONS = 4.8e12, 33.5e12  # per second: the maker's memory bandwidth, and half of its float32 operations
+CAPABILITY, WARP = 90, 32
+TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8"}
+INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+ )?(\w[\w.]*)(.*)", re.M)
+
+
+@dataclass
+class Launch:
+    """One launch, whose arguments decide what is compiled."""
+
+    kernel: Any
+    arguments: dict[str, Any]
+    constants: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from launches of the same kernel for other sizes."""
+        flags = [name for name, value in self.constants.items() if value is True]
+        types = sorted({TYPES[x.dtype] for x in self.arguments.values() if isinstance(x, Tensor)})
+        return (self.kernel.__name__, *types, *flags)
+
+    @property
+    def elements(self) -> int:
+        """Rows times columns."""
+        return max(x.numel() for name, x in self.arguments.items() if name in ("y_at", "weights_at", "x_at", "new_at"))
+
+    @property
+    def bytes(self) -> int:
+        """Of all tensors, each read or written once."""
+        tensors = {x.data_ptr(): x.numel() * x.element_size() for x in self.arguments.values() if isinstance(x, Tensor)}
+        return sum(tensors.values())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of which encoder."""
+    parser.add_argument("--encoder", type=Path, help="YAML with audio_encoder; default: zipformer_m")
+    parser.add_argument("--layers", type=int, nargs="+", default=[1] * 6, help="of each stack (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Record the launches of a step in both precisions, compile, print a line each."""
+    launches: dict[tuple[str, ...], Launch] = {}
+    for half in (False, True):
+        step = _workload.same_draws(partial(_step, arguments, half))
+        for launch in recorded(step):
+            if launch.key not in launches or launch.elements > launches[launch.key].elements:
+                launches[launch.key] = launch
+    print(f"{'kernel':58} registers spilt calls  bytes instructions  arithmetic / memory")
+    for key, launch in sorted(launches.items()):
+        registers, spilt, calls, instructions = compiled(launch)
+        size = launch.bytes / launch.elements
+        ratio = instructions / INSTRUCTIONS / (size / BYTES)
+        print(f"{' '.join(key):58} {registers:9} {spilt:5} {calls:5} {size:6.1f} {instructions:12.1f} {ratio:20.2f}")
+
+
+def _step(arguments: argparse.Namespace, half: bool) -> None:
+    encoder = _workload.build_encoder(arguments).train()
+    encoder.set_batch_count(0.0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        encoder_out, _ = encoder(torch.randn(2, 1000, 80), torch.tensor([1000, 990]))
+    encoder_out.float().sum().backward()
+
+
+def recorded(call: Callable[[], object]) -> list[Launch]:
+    """What `call` would launch on a GPU; nothing is, so that all results are whatever lay in memory."""
+    try:
+        import triton
+
+        from icefall_alp.models.kernels import triton_forms, triton_kernels
+    except ImportError as error:
+        raise UserError(f"Triton is not installed: {error}") from error
+    launches: list[Launch] = []
+
+    def recorder(kernel: Any) -> Any:
+        def launch(*arguments: Any, **constants: Any) -> None:
+            named = dict(zip(kernel.arg_names, arguments, strict=False))
+            launches.append(Launch(kernel, named, constants))
+
+        class Grid:
+            def __getitem__(self, programs: tuple[int, ...]) -> Callable[..., None]:
+                return launch
+
+        return Grid()
+
+    kernels = {name: value for name, value in vars(triton_kernels).items() if isinstance(value, triton.JITFunction)}
+    if not kernels:
+        raise UserError("TRITON_INTERPRET is set: Triton interprets its kernels instead of compiling them; unset it")
+    fakes = {name: recorder(kernel) for name, kernel in kernels.items() if not name.startswith("_")}
+    with patch.multiple(triton_kernels, **fakes), patch.object(chains, "form_for", lambda device: triton_forms):
+        call()
+    return launches
+
+
+def compiled(launch: Launch) -> tuple[int, int, int, float]:
+    """Registers, bytes of spilt registers, calls, and instructions for each element, loops counted as often as run."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    names = launch.kernel.arg_names
+    signature = {name: _type(value) for name, value in launch.arguments.items()}
+    signature |= dict.fromkeys(launch.constants, "constexpr")
+    constants = {(names.index(name),): value for name, value in launch.constants.items()}
+    even = {(names.index(name),): [["tt.divisibility", 16]] for name, x in launch.arguments.items() if _is_even(x)}
+    source = triton.compiler.ASTSource(launch.kernel, signature, constants, even)
+    made = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, WARP))
+    usage, listing = _inspect(made.asm["cubin"])
+    registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
+    per_thread = launch.constants["ROWS"] * launch.constants["BLOCK"] / (made.metadata.num_warps * WARP)
+    steps = launch.constants.get("STEPS", 1)
+    found = [(int(place, 16), name, rest) for place, name, rest in INSTRUCTION.findall(listing)]
+    calls = sum(name.startswith("CALL") for _, name, _ in found)
+    return registers, stack, calls, _executed(found, steps) / steps / per_thread
+
+
+def _executed(found: list[tuple[int, str, str]], steps: int) -> int:
+    """Instructions up to the end of the program; those between a jump backwards and its target are a loop."""
+    last = next(place for place, name, _ in reversed(found) if name == "EXIT")
+    total = sum(place <= last for place, _, _ in found)
+    for place, name, rest in found:
+        target = re.search(r"0x([0-9a-f]+)", rest) if name == "BRA" else None
+        if target and (start := int(target[1], 16)) < place <= last:
+            total += (steps - 1) * sum(start <= other <= place for other, _, _ in found)
+    return total
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"*{TYPES[value.dtype]}"
+    return "fp32" if isinstance(value, float) else "i32" if abs(value) < 2**31 else "i64"
+
+
+def _is_even(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0)
+
+
+def _inspect(binary: bytes) -> tuple[str, str]:
+    """What NVIDIA's tools, which come with Triton, say of a program: its resources and its instructions."""
+    import triton.backends.nvidia as nvidia
+
+    tools = Path(nvidia.__file__).parent / "bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        commands = ([tools / "cuobjdump", "--dump-resource-usage"], [tools / "cuobjdump", "-sass"])
+        usage, listing = (
+            subprocess.run([*command, file.name], capture_output=True, text=True, check=True).stdout
+            for command in commands
+        )
+    return usage, listing

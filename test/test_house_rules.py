@@ -127,7 +127,8 @@ def test_torch_load_and_save_stay_in_their_rooms():
 
 def test_only_one_file_knows_cuda():
     found = offenders(CODE, r"[\"']cuda|\.cuda\(")
-    assert {line.split(":")[0] for line in found} <= {"icefall_alp/utils/distributed.py"}
+    rooms = {"icefall_alp/utils/distributed.py", "tools/benchmarks/kernels.py"}  # what a compiler compiles for
+    assert {line.split(":")[0] for line in found} <= rooms
 
 
 def test_k2_is_never_required():

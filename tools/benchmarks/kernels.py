@@ -101,8 +101,8 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
 
     def recorder(kernel: Any) -> Any:
         def launch(*arguments: Any, **constants: Any) -> None:
-            named = dict(zip(kernel.arg_names, arguments, strict=False))
-            launches.append(Launch(kernel, named, constants))
+            names = kernel.arg_names[: len(arguments)]
+            launches.append(Launch(kernel, dict(zip(names, arguments, strict=True)), constants))
 
         class Grid:
             def __getitem__(self, programs: tuple[int, ...]) -> Callable[..., None]:

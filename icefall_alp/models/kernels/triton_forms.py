@@ -25,7 +25,6 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     mix,
     pointwise_conv,
     sum_groups,
-    tanh_gate,
     whiten_gradient,
 )
 from icefall_alp.models.kernels.plain import by_head
@@ -136,28 +135,29 @@ def _laid_out_like(grad: Tensor, x: Tensor) -> Tensor:
 
 class _Gate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:
+    def forward(ctx, x: Tensor, gates: Tensor, keep: Tensor | None, bent: bool) -> Tensor:
         x, gates = _rows(x), _rows(gates)
         keep = keep if keep is None else keep.contiguous()
         y, tile = torch.empty(x.shape, dtype=x.dtype, device=x.device), _tile(x.shape[-1])
         kernels.gate_forward[_programs(*_sizes(x), tile)](
             x, gates, y if keep is None else keep, y, *_sizes(x), x.stride(-2), gates.stride(-2),
-            HAS_KEEP=keep is not None, **tile,
+            HAS_KEEP=keep is not None, BENT=bent, **tile,
         )  # fmt: skip
         ctx.save_for_backward(x, gates, keep)
+        ctx.bent = bent
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, gates, keep = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x, grad_gates = torch.empty_like(grad, dtype=x.dtype), torch.empty_like(grad, dtype=gates.dtype)
         tile = _tile(grad.shape[-1])
         kernels.gate_backward[_programs(*_sizes(grad), tile)](
             grad, x, gates, grad if keep is None else keep, grad_x, grad_gates, *_sizes(grad), x.stride(-2),
-            gates.stride(-2), HAS_KEEP=keep is not None, **tile,
+            gates.stride(-2), HAS_KEEP=keep is not None, BENT=ctx.bent, **tile,
         )  # fmt: skip
-        return grad_x, grad_gates, None
+        return grad_x, grad_gates, None, None
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -271,7 +271,11 @@ def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tenso
 
 
 def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:  # noqa: D103
-    return _Gate.apply(x, gates, keep)
+    return _Gate.apply(x, gates, keep, False)
+
+
+def tanh_gate(x: Tensor, gates: Tensor) -> Tensor:  # noqa: D103
+    return _Gate.apply(x, gates, None, True)
 
 
 def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D103

@@ -90,16 +90,24 @@ def swoosh_backward(
 
 
 @triton.jit
+def _opened(gate, BENT: tl.constexpr):
+    """The sigmoid of a gate, or where it is BENT its hyperbolic tangent, which is the sigmoid's twin."""
+    z = 2.0 * gate if BENT else gate
+    sigmoid = _sigmoid(z, tl.exp(-tl.abs(z)))
+    return 2.0 * sigmoid - 1.0 if BENT else sigmoid
+
+
+@triton.jit
 def gate_forward(
     x_at, gate_at, keep_at, y_at, rows, channels, x_stride, gate_stride,
-    HAS_KEEP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_KEEP: tl.constexpr, BENT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """y = x sigmoid(gate) keep."""
+    """y = x sigmoid(gate) keep, or x tanh(gate)."""
     row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
     wide = row.to(tl.int64)
     x = tl.load(x_at + wide * x_stride + column, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(gate_at + wide * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
-    y = x * _sigmoid(gate, tl.exp(-tl.abs(gate)))
+    y = x * _opened(gate, BENT)
     if HAS_KEEP:
         y *= tl.load(keep_at + row, mask=row < rows, other=0.0).to(tl.float32)
     tl.store(y_at + start + column, y.to(y_at.dtype.element_ty), mask=inside)
@@ -108,19 +116,19 @@ def gate_forward(
 @triton.jit
 def gate_backward(
     grad_at, x_at, gate_at, keep_at, grad_x_at, grad_gate_at, rows, channels, x_stride, gate_stride,
-    HAS_KEEP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    HAS_KEEP: tl.constexpr, BENT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Both gradients."""
     row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
     wide = row.to(tl.int64)
     x = tl.load(x_at + wide * x_stride + column, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(gate_at + wide * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
-    opened = _sigmoid(gate, tl.exp(-tl.abs(gate)))
+    opened = _opened(gate, BENT)
     grad = tl.load(grad_at + start + column, mask=inside, other=0.0).to(tl.float32)
     if HAS_KEEP:
         grad *= tl.load(keep_at + row, mask=row < rows, other=0.0).to(tl.float32)
     tl.store(grad_x_at + start + column, (grad * opened).to(grad_x_at.dtype.element_ty), mask=inside)
-    grad_gate = grad * x * opened * (1.0 - opened)
+    grad_gate = grad * x * (1.0 - opened * opened if BENT else opened - opened * opened)
     tl.store(grad_gate_at + start + column, grad_gate.to(grad_gate_at.dtype.element_ty), mask=inside)
 
 

@@ -76,14 +76,15 @@ class AudioEncoder(nn.Module):
         Raises:
             UserError: wrong shapes, or an item that is too short.
         """
-        longest, shortest = ((length - 7) // 2 for length in self._check(features, feature_lens))
+        longest, shortest = self._check(features, feature_lens)
         lens = (feature_lens.to(features.device) - 7) // 2
-        num_frames = self._aligned(longest, features.device)
-        features = _cut_or_padded(features, 2 * num_frames + 7)
-        padded = shortest < num_frames
+        needed = (longest - 7) // 2
+        num_frames = self._aligned(needed, features.device)
+        features = _cut_or_padded(features, max(longest, 2 * num_frames + 7))
+        padded = (shortest - 7) // 2 < num_frames
         hide = padding_mask(lens, num_frames) if padded and self.config.mask_padding else None
         encoder_out, encoder_out_lens = self.encoder(self.encoder_embed(features, hide), lens, padded)
-        return encoder_out[:, : (longest + 1) // 2], encoder_out_lens
+        return encoder_out[:, : (needed + 1) // 2], encoder_out_lens
 
     def _aligned(self, num_frames: int, device: torch.device) -> int:
         """So many frames at 50 Hz, or a few more where rows of attention weights then begin at even addresses."""

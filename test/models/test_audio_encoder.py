@@ -150,6 +150,15 @@ def test_training_under_autocast_follows_full_precision(encoder):
     encoder.zero_grad()
 
 
+def test_the_front_end_sees_all_frames_of_the_longest_clip(encoder):
+    """The last of an even number makes no frame of its own, but the front end's regularisers look at it."""
+    model, seen = copy.deepcopy(encoder), []
+    model.encoder_embed.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].shape[1]))
+    features, lens = batch([203, 204])
+    model(torch.nn.functional.pad(features, (0, 0, 0, 5)), lens)
+    assert seen == [204]
+
+
 @pytest.mark.parametrize("mask_padding", [True, False])
 def test_frames_that_a_gpu_adds_for_alignment_change_nothing(encoder, monkeypatch, mask_padding):
     """They are added where padding is masked only: icefall's encoder sees its padding."""

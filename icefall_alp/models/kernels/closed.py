@@ -214,6 +214,11 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D1
     return run(_BiasNorm, x, bias, log_scale)
 
 
+def rows_of_a_scale(x: Tensor, scale: Tensor) -> int:
+    """Rows of frames (N, T, C) that share a row of a bypass's scale, (C,) or (N, 1, C); never 0, to divide by."""
+    return max(1, len(x) * x.shape[1] if scale.dim() == 1 else x.shape[1])
+
+
 def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:  # noqa: D103
     return run(_Bypass, original, new, scale)
 

@@ -113,7 +113,7 @@ class _Bypass(torch.autograd.Function):
     def forward(ctx, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
         original, new, scale = original.contiguous(), new.contiguous(), scale.contiguous()
         y = torch.empty_like(original)
-        call("bypass", new, original, new, scale, y, *sizes_of(original), _rows_of_a_scale(original, scale))
+        call("bypass", new, original, new, scale, y, *sizes_of(original), closed.rows_of_a_scale(original, scale))
         ctx.save_for_backward(original, new, scale)
         return y
 
@@ -121,7 +121,7 @@ class _Bypass(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         original, new, scale = ctx.saved_tensors
         rows, channels = sizes_of(original)
-        shared = _rows_of_a_scale(original, scale)
+        shared = closed.rows_of_a_scale(original, scale)
         part = SHARE if scale.dim() == 1 else shared
         grad_x, grad_new, shares = torch.empty_like(original), torch.empty_like(new), _shares(rows, channels, part)
         call(
@@ -129,11 +129,6 @@ class _Bypass(torch.autograd.Function):
             rows, channels, shared, part,
         )  # fmt: skip
         return grad_x, grad_new, shares.sum(0) if scale.dim() == 1 else shares.view(scale.shape)
-
-
-def _rows_of_a_scale(x: Tensor, scale: Tensor) -> int:
-    """Rows that share a row of the scale, (C,) or (N, 1, C)."""
-    return max(1, sizes_of(x)[0] if scale.dim() == 1 else x.shape[1])
 
 
 def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103

@@ -199,7 +199,7 @@ class _Bypass(torch.autograd.Function):
         original, new, scale = original.contiguous(), new.contiguous(), scale.contiguous()
         y, tile = torch.empty_like(original), _tile(original.shape[-1])
         kernels.bypass_forward[_programs(*_sizes(original), tile)](
-            original, new, scale, y, *_sizes(original), _rows_of_a_scale(original, scale), **tile
+            original, new, scale, y, *_sizes(original), closed.rows_of_a_scale(original, scale), **tile
         )
         ctx.save_for_backward(original, new, scale)
         return y
@@ -207,7 +207,11 @@ class _Bypass(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         original, new, scale = ctx.saved_tensors
-        channels, per_scale, tile = original.shape[-1], _rows_of_a_scale(original, scale), _tile(original.shape[-1])
+        channels, per_scale, tile = (
+            original.shape[-1],
+            closed.rows_of_a_scale(original, scale),
+            _tile(original.shape[-1]),
+        )
         shares = triton.cdiv(per_scale, STEPS * tile["ROWS"])
         grad_original, grad_new = torch.empty_like(original), torch.empty_like(new)
         sums = torch.empty(scale.numel() // channels, shares, channels, dtype=torch.float32, device=scale.device)
@@ -216,11 +220,6 @@ class _Bypass(torch.autograd.Function):
             STEPS=STEPS, **tile,
         )  # fmt: skip
         return grad_original, grad_new, sums.sum(1).view(scale.shape).to(scale.dtype)
-
-
-def _rows_of_a_scale(x: Tensor, scale: Tensor) -> int:
-    """Rows that share a row of the scale, (C,) or (N, 1, C)."""
-    return max(1, _sizes(x)[0] if scale.dim() == 1 else x.shape[1])
 
 
 class _ShiftedSoftmax(torch.autograd.Function):

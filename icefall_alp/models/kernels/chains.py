@@ -53,8 +53,8 @@ def _by_device(definition: Callable[..., Any]) -> Callable[..., Any]:
 
 swoosh = _by_device(plain.swoosh)
 swoosh_linear = _by_device(plain.swoosh_linear)
-pointwise_conv = _by_device(plain.pointwise_conv)
-swoosh_pointwise_conv = _by_device(plain.swoosh_pointwise_conv)
+feed_forward = _by_device(plain.feed_forward)
+pointwise_feed_forward = _by_device(plain.pointwise_feed_forward)
 gate = _by_device(plain.gate)
 tanh_gate = _by_device(plain.tanh_gate)
 linear = _by_device(plain.linear)

@@ -188,13 +188,13 @@ def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:
     return run(_SwooshLinear, x, mask, weight, bias, shift, offset)
 
 
-def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As a matrix product: channels are innermost."""
-    return linear(x, weight.flatten(1), bias)
+def feed_forward(x, mask, weight, bias, out_weight, out_bias, shift: float, offset: float, modify) -> Tensor:  # noqa: D103
+    return swoosh_linear(modify(linear(x, weight, bias)), mask, out_weight, out_bias, shift, offset)
 
 
-def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
-    return swoosh_linear(x, None, weight.flatten(1), bias, shift, offset)
+def pointwise_feed_forward(x, weight, bias, out_weight, out_bias, shift: float, offset: float, modify) -> Tensor:
+    """As matrix products: channels are innermost."""
+    return feed_forward(x, None, weight.flatten(1), bias, out_weight.flatten(1), out_bias, shift, offset, modify)
 
 
 def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:  # noqa: D103

@@ -6,50 +6,95 @@
 enum { PANEL = 3 * LANES };  // columns worked on at a time
 enum { BLOCK = 64 };         // rows worked on at a time
 enum { DEPTH = 256 };        // rows that a gradient of weights is summed over at a time
+enum { CACHED = 3 << 16 };   // numbers of weights that stay in the cache while all rows pass
 
-// Panels of a matrix (depth, n): the weight (n, depth) turned over, or as it lies. Shared by the threads.
-static void pack(float *panels, const float *weight, long depth, long n, int turned) {
+// Panels of a matrix (depth, n): the weight (n, depth) with a stride between rows turned over, or as it lies. Shared by the
+// threads.
+static void pack(float *panels, const float *weight, long depth, long n, long stride, int turned) {
 #pragma omp for schedule(static)
     for (long j = 0; j < n; j += PANEL) {
         long count = MIN(PANEL, n - j);
-        if (turned) load_transposed(panels + j * depth, padded(count), weight + j * depth, depth, count, depth, 0);
-        else load(panels + j * depth, padded(count), weight + j, n, depth, count, 0);
+        if (turned) load_transposed(panels + j * depth, padded(count), weight + j * stride, stride, count, depth, 0);
+        else load(panels + j * depth, padded(count), weight + j, stride, depth, count, 0);
     }
 }
+
+// Whole panels of so many columns, of `depth` numbers each, that they fit the cache together
+static long columns_at_once(long depth) { return MAX(1, CACHED / (PANEL * MAX(1, depth))) * PANEL; }
 
 INLINE void add_row(const float *x, const float *bias, float *y, long n) {
 #pragma omp simd
     for (long i = 0; i < n; i++) y[i] = x[i] + (bias ? bias[i] : 0.0f);
 }
 
+// y (rows, n), rows at a distance of `apart`, = x panels + bias, or y += x panels where `more`; `out` is space for a block
+INLINE void multiply(const float *x, long stride, const float *panels, const float *bias, float *y, long apart, float *out,
+                     long rows, long depth, long n, int more) {
+    for (long j = 0; j < n; j += PANEL) {
+        long columns = MIN(PANEL, n - j), width = padded(columns);
+        product(x, stride, 1, panels + j * depth, out, width, rows, depth, 0);
+        for (long r = 0; r < rows; r++) {
+            float *to = y + r * apart + j;
+            add_row(out + r * width, more ? to : bias ? bias + j : 0, to, columns);
+        }
+    }
+}
+
 // y (rows, n) = input weight^T + bias, the input x (rows, depth) with a stride or, where `active`, mask * swoosh(x), the
 // mask (items, depth) or null
 void linear(const float *x, const float *mask, const float *weight, const float *bias, float *y, long rows, long depth,
             long n, long stride, long per_item, float shift, float offset, int active, int threads) {
-    float *panels = floats((n + PANEL) * depth);
+    long at_once = active ? n : MIN(n, columns_at_once(depth));  // an activation is computed once
+    float *panels = floats((at_once + PANEL) * depth);
 #pragma omp parallel num_threads(threads)
     {
-        float *block = floats(BLOCK * (depth + PANEL)), *out = block + BLOCK * depth;
-        pack(panels, weight, depth, n, 1);
+        float *out = floats(BLOCK * (PANEL + depth)), *block = out + BLOCK * PANEL;
+        for (long j = 0; j < n; j += at_once) {
+            long columns = MIN(at_once, n - j);
+            pack(panels, weight + j * depth, depth, columns, depth, 1);
 #pragma omp for schedule(static)
-        for (long row = 0; row < rows; row += BLOCK) {
-            long count = MIN(BLOCK, rows - row);
-            for (long r = 0; active && r < count; r++) {
-                const float *factor = mask + (row + r) / per_item * depth, *from = x + (row + r) * stride;
-                if (mask) swoosh_row(from, factor, block + r * depth, depth, shift, offset, 0, 1);
-                else swoosh_row(from, 0, block + r * depth, depth, shift, offset, 0, 0);
-            }
-            for (long j = 0; j < n; j += PANEL) {
-                long columns = MIN(PANEL, n - j), width = padded(columns);
-                product(active ? block : x + row * stride, active ? depth : stride, 1, panels + j * depth, out, width,
-                        count, depth, 0);
-                for (long r = 0; r < count; r++)
-                    add_row(out + r * width, bias ? bias + j : 0, y + (row + r) * n + j, columns);
+            for (long row = 0; row < rows; row += BLOCK) {
+                long count = MIN(BLOCK, rows - row);
+                for (long r = 0; active && r < count; r++) {
+                    const float *factor = mask + (row + r) / per_item * depth, *from = x + (row + r) * stride;
+                    if (mask) swoosh_row(from, factor, block + r * depth, depth, shift, offset, 0, 1);
+                    else swoosh_row(from, 0, block + r * depth, depth, shift, offset, 0, 0);
+                }
+                multiply(active ? block : x + row * stride, active ? depth : stride, panels, bias ? bias + j : 0,
+                         y + row * n + j, n, out, count, depth, columns, 0);
             }
         }
-        free(block);
+        free(out);
     }
     free(panels);
+}
+
+// y (rows, n) = swoosh(x weight^T + bias) out_weight^T + out_bias, x (rows, depth) with a stride. What lies between, (rows,
+// hidden), is made and used some columns at a time and never written.
+void feed_forward(const float *x, const float *weight, const float *bias, const float *out_weight, const float *out_bias,
+                  float *y, long rows, long depth, long hidden, long n, long stride, float shift, float offset,
+                  int threads) {
+    long at_once = MIN(hidden, columns_at_once(depth + n));
+    float *panels = floats((at_once + PANEL) * depth), *out_panels = floats((n + PANEL) * at_once);
+#pragma omp parallel num_threads(threads)
+    {
+        float *out = floats(BLOCK * (PANEL + at_once)), *block = out + BLOCK * PANEL;
+        for (long j = 0; j < hidden; j += at_once) {
+            long columns = MIN(at_once, hidden - j);
+            pack(panels, weight + j * depth, depth, columns, depth, 1);
+            pack(out_panels, out_weight + j, columns, n, hidden, 1);
+#pragma omp for schedule(static)
+            for (long row = 0; row < rows; row += BLOCK) {
+                long count = MIN(BLOCK, rows - row);
+                multiply(x + row * stride, stride, panels, bias ? bias + j : 0, block, columns, out, count, depth, columns, 0);
+                swoosh_row(block, 0, block, count * columns, shift, offset, 0, 0);
+                multiply(block, columns, out_panels, out_bias, y + row * n, n, out, count, columns, n, j > 0);
+            }
+        }
+        free(out);
+    }
+    free(panels);
+    free(out_panels);
 }
 
 INLINE void activation_backward_row(const float *grad, const float *x, const float *mask, float *y, float *hidden,
@@ -71,7 +116,7 @@ void linear_backward_input(const float *grad, const float *weight, const float *
 #pragma omp parallel num_threads(threads)
     {
         float *out = floats(BLOCK * PANEL);
-        pack(panels, weight, depth, n, 0);
+        pack(panels, weight, depth, n, n, 0);
 #pragma omp for schedule(static)
         for (long row = 0; row < rows; row += BLOCK) {
             long count = MIN(BLOCK, rows - row);

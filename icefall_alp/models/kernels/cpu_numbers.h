@@ -51,23 +51,26 @@ INLINE void put(void *y, long i, int half, float value) {
 INLINE const void *at(const void *x, long i, int half) { return (const char *)x + i * (half ? 2 : 4); }
 INLINE void *to(void *x, long i, int half) { return (char *)x + i * (half ? 2 : 4); }
 
-// e^x for x <= 0: 2^n e^r with |r| <= ln(2) / 2, by its Taylor series; exactly 0 below -87
+// Polynomials through Chebyshev points, evaluated in pairs of terms: few operations wait for each other.
+
+// e^x for x <= 0: 2^n e^r with |r| <= ln(2) / 2; exactly 0 below -87
 INLINE float exp_negative(float x) {
     float bounded = x < -87.0f ? -87.0f : x;
     float shifted = bounded * 1.44269504f + 12582912.0f;  // adding 1.5 * 2^23 leaves n in the lowest bits
     float n = shifted - 12582912.0f;
-    float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
-    float y = 1.0f / 720 + r * (1.0f / 5040);
-    y = 1.0f + r * (1.0f + r * (0.5f + r * (1.0f / 6 + r * (1.0f / 24 + r * (1.0f / 120 + r * y)))));
+    float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f, s = r * r;
+    float y = (0.0416662183f + r * 0.00837512889f) + s * 0.00139485808f;
+    y = (1.0f + r) + s * ((0.500000011f + r * 0.166664155f) + s * y);
     y = of_bits(bits_of(y) + (bits_of(shifted) << 23));
     return x < -87.0f ? 0.0f : y;
 }
 
-// log(1 + u) for 0 <= u <= 1: 2 atanh(u / (2 + u)) by its series
+// log(1 + u) for 0 <= u <= 1
 INLINE float log1p_unit(float u) {
-    float s = u / (2.0f + u), z = s * s;
-    float y = 1.0f / 7 + z * (1.0f / 9 + z * (1.0f / 11 + z * (1.0f / 13)));
-    return 2.0f * s * (1.0f + z * (1.0f / 3 + z * (1.0f / 5 + z * y)));
+    float s = u * u;
+    float y = (0.0775160868f - u * 0.0290740647f) + s * 0.00512610214f;
+    y = (0.333181217f - u * 0.24835399f) + s * ((0.190768807f - u * 0.136022476f) + s * y);
+    return u * ((0.999999966f - u * 0.49999445f) + s * y);
 }
 
 INLINE float sigmoid_from(float x, float e) { return (x < 0.0f ? e : 1.0f) / (1.0f + e); }  // e = exp(-|x|)

@@ -34,10 +34,51 @@ INLINE void load(float *y, long width, const void *x, long stride, long rows, lo
     else load_rows(y, width, x, stride, rows, n, half);
 }
 
+#if defined(__GNUC__) && !defined(__clang__)
+typedef int choice __attribute__((vector_size(4 * LANES)));
+
+// Rows i and i + step, each other's blocks of `step` numbers exchanged.
+INLINE void exchange(vec *a, vec *b, const int step) {
+    choice low, high;
+#pragma GCC unroll 16
+    for (int l = 0; l < LANES; l++) {
+        low[l] = l & step ? LANES + l - step : l;
+        high[l] = l & step ? LANES + l : l + step;
+    }
+    vec first = __builtin_shuffle(*a, *b, low);
+    *b = __builtin_shuffle(*a, *b, high);
+    *a = first;
+}
+
+// (LANES, LANES) turned over in the registers
+INLINE void load_square(float *y, long width, const float *x, long stride) {
+    vec rows[LANES];
+#pragma GCC unroll 16
+    for (int r = 0; r < LANES; r++) rows[r] = *(const vec *)(x + r * stride);
+#pragma GCC unroll 4
+    for (int step = 1; step < LANES; step *= 2)
+#pragma GCC unroll 16
+        for (int r = 0; r < LANES; r++)
+            if (!(r & step)) exchange(&rows[r], &rows[r + step], step);
+#pragma GCC unroll 16
+    for (int r = 0; r < LANES; r++) *(vec *)(y + r * width) = rows[r];
+}
+#else
+INLINE void load_square(float *y, long width, const float *x, long stride) {
+    for (int r = 0; r < LANES; r++)
+        for (int i = 0; i < LANES; i++) y[i * width + r] = x[r * stride + i];
+}
+#endif
+
+// (rows, n) as (n, width), filled up with zeros
 INLINE void load_transposed(float *y, long width, const void *x, long stride, long rows, long n, int half) {
+    long r = 0;
+    for (; !half && n >= LANES && r + LANES <= rows; r += LANES)
+        for (long i = 0; i < n; i += LANES)  // the last columns twice where they are no whole square
+            load_square(y + MIN(i, n - LANES) * width + r, width, (const float *)x + r * stride + MIN(i, n - LANES), stride);
     for (long i = 0; i < n; i++, y += width) {
-        FOR_TYPE(half, for (long r = 0; r < rows; r++) y[r] = get(x, r * stride + i, H));
-        for (long r = rows; r < width; r++) y[r] = 0.0f;
+        FOR_TYPE(half, for (long l = r; l < rows; l++) y[l] = get(x, l * stride + i, H));
+        for (long l = MAX(r, rows); l < width; l++) y[l] = 0.0f;
     }
 }
 

@@ -17,15 +17,15 @@ from icefall_alp.models.kernels.native_library import call
 from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains too)
     TYPES,
     attention_weights,
+    feed_forward,
     float32,
     known,
     linear,
     mix,
-    pointwise_conv,
+    pointwise_feed_forward,
     rows_of,
     sizes_of,
     swoosh_linear,
-    swoosh_pointwise_conv,
 )
 
 SHARE = 64  # rows of one partial sum, as in cpu_elementwise.c

@@ -11,7 +11,7 @@ from icefall_alp.models.kernels.native_library import call
 from icefall_alp.models.kernels.native_products import all_float32, count, float32, known, rows_of
 
 FEW = 16  # channels
-TAPS, EDGE = 7, 3  # of a depthwise filter of images, and half of it, as in cpu_convolution.c
+TAPS, EDGE = 7, 3  # of a depthwise filter of images, and half of it, as in cpu_depthwise.c
 AREA = 32  # frames of one partial sum there
 
 
@@ -20,53 +20,64 @@ class _DepthwiseConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-        x, weight, bias = rows_of(x), weight.contiguous(), bias.contiguous()
-        (items, frames, channels), taps = x.shape, weight.shape[-1]
-        y = x.new_empty(items, frames + 2 * padding - taps + 1, channels)
-        call("depthwise_conv", x, x, weight, bias, y, items, frames, channels, x.stride(1), taps, padding)
-        count(y.numel(), taps)
+        x, weight = rows_of(x), weight.contiguous()
         ctx.save_for_backward(x, weight)
         ctx.padding = padding
-        return y
+        return _slide(x, weight, bias.contiguous(), padding)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         items, frames, channels = x.shape
         taps = weight.shape[-1]
-        grad, grad_x = grad.contiguous(), x.new_empty(x.shape)
+        grad = grad.contiguous()
+        grad_x = _slide(grad, weight, None, taps - 1 - ctx.padding) if ctx.needs_input_grad[0] else None
         shares = torch.empty(items, taps, channels, device=x.device)
-        count(2, grad.numel(), taps)
         call(
-            "depthwise_conv_backward", x, grad, x, weight, grad_x, shares,
-            items, frames, channels, x.stride(1), taps, ctx.padding,
+            "depthwise_conv_backward", x, grad, x, shares, items, frames, channels, x.stride(1), taps, ctx.padding
         )  # fmt: skip
+        count(grad.numel(), taps)
         return grad_x, shares.sum(0).t().unsqueeze(1), grad.float().sum((0, 1)), None
 
 
+def _slide(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """The convolution, or without a bias that of its gradient: the taps the other way round."""
+    (items, frames, channels), taps = x.shape, weight.shape[-1]
+    y = x.new_empty(items, frames + 2 * padding - taps + 1, channels)
+    sizes = (items, frames, channels, x.stride(1), taps, padding)
+    call("depthwise_conv", x, x, weight, bias, y, *sizes, bias is None)
+    count(y.numel(), taps)
+    return y
+
+
 class _DepthwiseImageConv(torch.autograd.Function):
-    """A library's, but for the gradients of weight and bias, at which libraries are slow."""
+    """Weight and bias are read in float32."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        y = closed.depthwise_image_conv(x, weight, bias)
+        x, weight = x.contiguous(), weight.contiguous()
         ctx.save_for_backward(x, weight)
-        return y
+        return _slide_image(x, weight, bias.contiguous())
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         items, frames, bins, channels = x.shape
-        x, grad, grad_x = x.contiguous(), grad.to(x.dtype).contiguous(), None
-        if ctx.needs_input_grad[0]:
-            images = (grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight.to(x.dtype))
-            geometry = ((1, 1), (EDGE, EDGE), (1, 1), False, (0, 0), channels, (True, False, False))
-            grad_x = torch.ops.aten.convolution_backward(*images, None, *geometry)[0].permute(0, 2, 3, 1)
+        grad = grad.to(x.dtype).contiguous()
+        grad_x = _slide_image(grad, weight, None) if ctx.needs_input_grad[0] else None
         shares = torch.empty(items, -(-frames // AREA), TAPS * TAPS + 1, channels, device=x.device)
         call("depthwise_image_conv_backward", x, grad, x, shares, items, frames, bins, channels)
         count(x.numel(), TAPS, TAPS)
         sums = shares.sum((0, 1))
         return grad_x, sums[:-1].t().reshape(weight.shape), sums[-1]
+
+
+def _slide_image(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As `_slide`."""
+    y = torch.empty_like(x)
+    call("depthwise_image_conv", x, x, weight, bias, y, *x.shape, bias is None)
+    count(x.numel(), TAPS, TAPS)
+    return y
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:  # noqa: D103

@@ -12,12 +12,16 @@ from torch import Tensor
 from icefall_alp.utils.native_library import NativeLibrary
 
 FOLDER = Path(__file__).parent
-SOURCES = [FOLDER / f"cpu_{name}.c" for name in ("elementwise", "linear", "attention", "convolution", "scaled_adam")]
+SOURCES = [
+    FOLDER / f"cpu_{name}.c"
+    for name in ("elementwise", "linear", "attention", "depthwise", "convolution", "scaled_adam")
+]
 HEADERS = [FOLDER / f"cpu_{name}.h" for name in ("numbers", "registers")]
 SIGNATURES = {
     "swoosh": (3, 3, 2, 2),
     "swoosh_backward": (5, 3, 2, 2),
     "linear": (5, 5, 2, 2),
+    "feed_forward": (6, 5, 2, 1),
     "linear_backward_input": (6, 4, 2, 1),
     "linear_backward_weight": (3, 4, 0, 1),
     "gate": (4, 4, 0, 3),
@@ -33,11 +37,12 @@ SIGNATURES = {
     "attention_weights_backward": (11, 8, 0, 2),
     "mix": (3, 5, 0, 1),
     "mix_backward": (5, 5, 0, 1),
-    "depthwise_conv": (4, 6, 0, 2),
-    "depthwise_conv_backward": (5, 6, 0, 2),
+    "depthwise_conv": (4, 6, 0, 3),
+    "depthwise_conv_backward": (3, 6, 0, 2),
     "scaled_adam": (7, 1, 6, 2),
     "scaled_adam_grow": (4, 1, 0, 1),
     "image_conv": (4, 10, 0, 1),
+    "depthwise_image_conv": (4, 4, 0, 3),
     "depthwise_image_conv_backward": (3, 4, 0, 2),
 }
 LIBRARY = NativeLibrary("cpu_kernels", SOURCES, HEADERS, SIGNATURES)

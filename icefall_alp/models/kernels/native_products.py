@@ -38,6 +38,11 @@ def rows_of(x: Tensor) -> Tensor:
     return x if even else x.contiguous()
 
 
+def _rows(x: Tensor) -> Tensor:
+    """`rows_of` of any shape."""
+    return rows_of(x) if x.dim() == 3 else x.contiguous()
+
+
 def sizes_of(x: Tensor) -> tuple[int, int]:
     """Rows and channels."""
     return x.numel() // max(1, x.shape[-1]), x.shape[-1]
@@ -48,7 +53,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, mask: Tensor | None, weight: Tensor, bias: Tensor | None, swoosh: tuple[float, float] | None):
-        x = rows_of(x) if x.dim() == 3 and not swoosh else x.contiguous()
+        x = x.contiguous() if swoosh else _rows(x)
         weight, mask, bias = weight.contiguous(), _contiguous(mask), _contiguous(bias)
         y = x.new_empty(*x.shape[:-1], weight.shape[0])
         call("linear", None, x, mask, weight, bias, y, *_linear_sizes(x, weight), *(swoosh or (0, 0)), bool(swoosh))
@@ -206,10 +211,6 @@ def all_float32(*tensors: Tensor | None) -> bool:
     return tensors[0].dtype == torch.float32 and known(*tensors) and not torch.is_autocast_enabled("cpu")
 
 
-def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: D103
-    return linear(x, weight.flatten(1), bias)
-
-
 def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
     fits = mask is None or (x.dim() == 3 and mask.shape == (len(x), 1, x.shape[-1]))
     if not (fits and known(x, mask)):
@@ -219,8 +220,23 @@ def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:
     return closed.run(_SwooshLinear, x, mask, weight, bias, shift, offset)
 
 
-def swoosh_pointwise_conv(x, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
-    return swoosh_linear(x, None, weight.flatten(1), bias, shift, offset)
+def feed_forward(x, mask, weight, bias, out_weight, out_bias, shift: float, offset: float, modify) -> Tensor:
+    """Without a graph at once: what lies between is not written."""
+    whole = mask is None and not torch.is_grad_enabled() and _multiplied_here(x, weight, bias)
+    if not (whole and _multiplied_here(weight.t(), out_weight, out_bias) and weight.numel()):
+        return swoosh_linear(modify(linear(x, weight, bias)), mask, out_weight, out_bias, shift, offset)
+    x, weight, out_weight = _rows(x), weight.contiguous(), out_weight.contiguous()
+    y = x.new_empty(*x.shape[:-1], len(out_weight))
+    rows, depth, hidden, stride, _ = _linear_sizes(x, weight)
+    tensors = (x, weight, _contiguous(bias), out_weight, _contiguous(out_bias), y)
+    call("feed_forward", None, *tensors, rows, depth, hidden, len(out_weight), stride, shift, offset)
+    count(rows * hidden, depth + len(out_weight))
+    return y
+
+
+def pointwise_feed_forward(x, weight, bias, out_weight, out_bias, shift: float, offset: float, modify) -> Tensor:
+    """As matrix products: channels are innermost."""
+    return feed_forward(x, None, weight.flatten(1), bias, out_weight.flatten(1), out_bias, shift, offset, modify)
 
 
 def float32(*parameters: Tensor) -> bool:

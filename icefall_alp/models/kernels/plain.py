@@ -33,9 +33,20 @@ def swoosh_linear(x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, 
     return F.linear(hidden if mask is None else hidden * mask, weight, bias)
 
 
-def swoosh_pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor, shift: float, offset: float) -> Tensor:
-    """`pointwise_conv` of swoosh(x)."""
-    return pointwise_conv(swoosh(x, shift, offset), weight, bias)
+def feed_forward(
+    x: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor,
+    shift: float, offset: float, modify: Callable[[Tensor], Tensor],
+) -> Tensor:  # fmt: skip
+    """`swoosh_linear` of a linear layer of x (N, ..., C). `modify` is the identity but for gradients."""
+    return swoosh_linear(modify(linear(x, weight, bias)), mask, out_weight, out_bias, shift, offset)
+
+
+def pointwise_feed_forward(
+    x: Tensor, weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor,
+    shift: float, offset: float, modify: Callable[[Tensor], Tensor],
+) -> Tensor:  # fmt: skip
+    """The same by convolutions of one pixel, without a mask."""
+    return pointwise_conv(swoosh(modify(pointwise_conv(x, weight, bias)), shift, offset), out_weight, out_bias)
 
 
 def gate(x: Tensor, gates: Tensor, keep: Tensor | None) -> Tensor:

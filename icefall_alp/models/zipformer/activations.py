@@ -9,6 +9,8 @@ Always evaluated in float32. Zipformer, arXiv:2310.11230, section 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -56,15 +58,25 @@ class ActDropLinear(ScheduledModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, in_dim) to (N, T, out_dim)."""
-        mask = shared_dropout_mask(x, self.now(self.dropout_p)) if self.training else None
+        mask = self._dropout_mask(x)
         return chains.swoosh_linear(x, mask, self.weight, self.bias, self.shift, self.offset)
 
+    def after(self, first: nn.Linear, modify: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """self(modify(first(x))), where `modify` is the identity but for gradients."""
+        if type(first) is not Linear:  # an adapter in its place
+            return self(modify(first(x)))
+        parameters = (first.weight, first.bias, self.weight, self.bias)
+        return chains.feed_forward(x, self._dropout_mask(x), *parameters, self.shift, self.offset, modify)
 
-def shared_dropout_mask(x: Tensor, p: float) -> Tensor | None:
-    """Inverted dropout mask (N, 1, C) for `x` (N, T, C), or None for p = 0."""
+    def _dropout_mask(self, x: Tensor) -> Tensor | None:
+        return shared_dropout_mask(x, self.weight.shape[1], self.now(self.dropout_p)) if self.training else None
+
+
+def shared_dropout_mask(x: Tensor, channels: int, p: float) -> Tensor | None:
+    """Inverted dropout mask (N, 1, channels) for what is made of `x` (N, ...), or None for p = 0."""
     if p == 0.0:
         return None
-    return (torch.rand(x.shape[0], 1, x.shape[-1], device=x.device) >= p).to(x.dtype).div_(1.0 - p)
+    return (torch.rand(x.shape[0], 1, channels, device=x.device) >= p).to(x.dtype).div_(1.0 - p)
 
 
 class Linear(nn.Linear):

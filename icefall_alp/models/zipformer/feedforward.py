@@ -23,4 +23,4 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply frame by frame."""
-        return self.out_whiten(self.out_proj(self.hidden_balancer(self.in_proj(x))))
+        return self.out_whiten(self.out_proj.after(self.in_proj, self.hidden_balancer, x))

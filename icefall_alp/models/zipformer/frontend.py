@@ -47,10 +47,9 @@ class ConvNeXt(ScheduledModule):
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, F, C) to the same."""
         y = chains.depthwise_image_conv(x, self.depthwise_conv.weight, self.depthwise_conv.bias)
-        y = chains.pointwise_conv(y, self.pointwise_conv1.weight, self.pointwise_conv1.bias)
-        y = self.hidden_balancer(y)
-        second = self.pointwise_conv2
-        y = chains.swoosh_pointwise_conv(y, second.weight, second.bias, SwooshL.shift, SwooshL.offset)
+        first, second = self.pointwise_conv1, self.pointwise_conv2
+        parameters = (first.weight, first.bias, second.weight, second.bias)
+        y = chains.pointwise_feed_forward(y, *parameters, SwooshL.shift, SwooshL.offset, self.hidden_balancer)
         keep = sequence_mask(y, self.now(self.layerdrop_rate)) if self.training else None
         x = add_branch(x, y, None if keep is None else keep.unsqueeze(-1))
         return self.out_whiten(self.out_balancer(x))
@@ -97,7 +96,7 @@ class Conv2dSubsampling(ScheduledModule):
         hidden = [None] * len(parts) if padding is None else padding.split(size)
         x = [self._convolve(part, hide, weight) for part, hide in zip(parts, hidden, strict=True)]
         x = self.out_norm(self.out_whiten(x[0] if len(x) == 1 else torch.cat(x)))
-        mask = shared_dropout_mask(x, self.now(self.dropout_p)) if self.training else None
+        mask = shared_dropout_mask(x, x.shape[-1], self.now(self.dropout_p)) if self.training else None
         return x if mask is None else x * mask
 
     def _convolve(self, features: Tensor, padding: Tensor | None, weight: Tensor) -> Tensor:

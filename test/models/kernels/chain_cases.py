@@ -34,8 +34,13 @@ def _attention(items, frames, dim, leaf):
     return [q, k, p, leaf(2, 2, 2 * frames - 1), hidden.unsqueeze(1).to(q.dtype) * -1e9]
 
 
-def _image(items, frames, dim, leaf):
-    return [leaf(items, frames, 3, dim), leaf(4, dim, 1, 1), leaf(4)]
+def _feed_forward(items, frames, dim, leaf):
+    mask = (torch.rand(items, 1, 6) > 0.3).to(leaf(1).dtype) / 0.7
+    return [leaf(items, frames, dim), mask, leaf(6, dim), leaf(6), leaf(4, 6), leaf(4)]
+
+
+def _pixels(items, frames, dim, leaf):
+    return [leaf(items, frames, 3, dim), leaf(6, dim, 1, 1), leaf(6), leaf(4, 6, 1, 1), leaf(4)]
 
 
 _MAKERS: dict[str, Callable] = {
@@ -45,8 +50,8 @@ _MAKERS: dict[str, Callable] = {
         SWOOSH_L,
     ),
     "linear": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(4, c), leaf(4)], ()),
-    "pointwise_conv": lambda n, t, c, leaf: (_image(n, t, c, leaf), ()),
-    "swoosh_pointwise_conv": lambda n, t, c, leaf: (_image(n, t, c, leaf), SWOOSH_L),
+    "feed_forward": lambda n, t, c, leaf: (_feed_forward(n, t, c, leaf), (*SWOOSH_L, torch.Tensor.clone)),
+    "pointwise_feed_forward": lambda n, t, c, leaf: (_pixels(n, t, c, leaf), (*SWOOSH_L, torch.Tensor.clone)),
     "gate": lambda n, t, c, leaf: ([x := leaf(n, t, c), leaf(n, t, c), _keep(n, t, x)], ()),
     "tanh_gate": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c)], ()),
     "bias_norm": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c), leaf()], ()),

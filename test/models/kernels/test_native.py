@@ -15,10 +15,10 @@ from test.models.kernels import chain_cases
 pytestmark = pytest.mark.skipif(native_library.library() is None, reason="no C compiler")
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
 LOOPS = ["swoosh", "swoosh_linear", "gate", "tanh_gate", "bias_norm", "bypass", "depthwise_conv", "mix"]
-LOOPS += ["attention_weights", "depthwise_image_conv"]
+LOOPS += ["attention_weights", "depthwise_image_conv", "feed_forward"]
 # which arguments are no parameters; else the first
 ACTIVATIONS = {"swoosh_linear": (0, 1), "gate": (0, 1), "tanh_gate": (0, 1), "bypass": (1,), "mix": (0, 1)}
-ACTIVATIONS["attention_weights"] = (0, 1, 2, 3)
+ACTIVATIONS |= {"attention_weights": (0, 1, 2, 3), "feed_forward": (0, 1)}
 
 
 @pytest.mark.parametrize("size", chain_cases.SIZES)
@@ -155,11 +155,7 @@ def test_threads_change_no_bit(chain):
     try:
         for number in (1, 3, 3):
             torch.set_num_threads(number)
-            tensors, constants = chain_cases.arguments(chain, "wide")
-            if chain.endswith("linear"):  # the product is a library's
-                results.append([native.swoosh(tensors[0], *constants)])
-            else:
-                results.append(chain_cases.outputs_and_gradients(native, chain, "wide"))
+            results.append(chain_cases.outputs_and_gradients(native, chain, "wide"))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
@@ -185,6 +181,7 @@ def test_positions_may_be_left_out_and_scores_be_looked_at():
 
 WRONG_SHAPES = {
     "linear": [(2, 5, 8), (4, 7), (4,)],
+    "feed_forward": [(2, 5, 8), None, (6, 8), (6,), (8, 5), (8,)],
     "bias_norm": [(2, 5, 8), (7,), ()],
     "depthwise_conv": [(2, 5, 8), (7, 1, 3), (7,)],
     "depthwise_image_conv": [(2, 5, 3, 8), (7, 1, 7, 7), (7,)],
@@ -198,10 +195,11 @@ WRONG_SHAPES = {
 @pytest.mark.parametrize("chain", WRONG_SHAPES)
 def test_tensors_that_do_not_fit_are_refused_as_pytorch_refuses_them(chain):
     """A loop would read past their ends."""
-    constants = {"depthwise_conv": (1,), "attention_weights": (2, None)}.get(chain, ())
+    constants = {"depthwise_conv": (1,), "attention_weights": (2, None), "feed_forward": (4.0, 0.035, torch.clone)}
     tensors = [None if shape is None else torch.randn(shape) for shape in WRONG_SHAPES[chain]]
-    with pytest.raises((RuntimeError, ValueError)):
-        getattr(native, chain)(*tensors, *constants)
+    for kept in (True, False):
+        with torch.set_grad_enabled(kept), pytest.raises((RuntimeError, ValueError)):
+            getattr(native, chain)(*tensors, *constants.get(chain, ()))
 
 
 @pytest.mark.parametrize("chain", LOOPS)

@@ -37,6 +37,55 @@ def test_linear_of_any_size(sizes, swoosh):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
 
 
+# hidden columns at once: all, some, or a few where rows are so wide that the cache holds no more
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 1, 1, 1), (2, 90, 7, 130, 5), (3, 65, 192, 1000, 192), (1, 3, 2100, 100, 2100), (0, 4, 3, 2, 5)]
+)
+def test_feed_forward_of_any_size_without_a_graph(sizes):
+    torch.manual_seed(0)
+    items, frames, depth, hidden, n = sizes
+    x, weight, bias = torch.randn(items, frames, depth), torch.randn(hidden, depth) / depth**0.5, torch.randn(hidden)
+    out_weight, out_bias = torch.randn(n, hidden) / hidden**0.5, torch.randn(n)
+    before = native_products.operations
+    with torch.no_grad():
+        ours = native_products.feed_forward(x, None, weight, bias, out_weight, out_bias, 4.0, 0.035, never)
+    assert native_products.operations - before == 2 * items * frames * hidden * (depth + n)
+    middle = x.double() @ weight.double().t() + bias.double()
+    middle = torch.nn.functional.softplus(middle - 4.0) - 0.08 * middle - 0.035
+    torch.testing.assert_close(
+        ours.double(), middle @ out_weight.double().t() + out_bias.double(), rtol=1e-5, atol=1e-5
+    )
+
+
+def never(x):
+    raise AssertionError("there is no gradient to modify")
+
+
+def test_feed_forward_reads_rows_where_they_lie_and_may_have_no_bias():
+    torch.manual_seed(0)
+    wide, weight, out_weight = torch.randn(2, 9, 20), torch.randn(11, 10), torch.randn(3, 11)
+    with torch.no_grad():
+        found = [
+            form.feed_forward(x, None, weight, None, out_weight, None, 1.0, 0.3, torch.clone)
+            for form, x in ((native_products, wide[..., 10:]), (plain, wide[..., 10:].clone()))
+        ]
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
+
+
+def test_feed_forward_threads_change_no_bit():
+    threads, found = torch.get_num_threads(), []
+    torch.manual_seed(0)
+    tensors = [torch.randn(200, 192), None, torch.randn(900, 192), torch.randn(900), torch.randn(192, 900), None]
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            with torch.no_grad():
+                found.append(native_products.feed_forward(*tensors, 4.0, 0.035, torch.clone))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+
+
 def test_only_what_is_asked_for_is_computed():
     x, weight = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
     before = native_products.operations

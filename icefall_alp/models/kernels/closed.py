@@ -111,7 +111,8 @@ class _SwooshLinear(torch.autograd.Function):
         rows = grad.reshape(-1, grad.shape[-1])
         grad_x = slope.mul_(grad @ weight.to(grad.dtype)).to(x.dtype)
         grad_weight = rows.t() @ hidden.to(grad.dtype).reshape(-1, hidden.shape[-1])
-        return grad_x, None, grad_weight.to(weight.dtype), rows.sum(0).to(weight.dtype), None, None
+        grad_bias = rows.sum(0).to(weight.dtype) if ctx.needs_input_grad[3] else None
+        return grad_x, None, grad_weight.to(weight.dtype), grad_bias, None, None
 
 
 class _Gate(torch.autograd.Function):

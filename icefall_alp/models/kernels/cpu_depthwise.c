@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise convolutions of native_convolutions.py, over time and of images. Memory is read and written row after row, all
-// channels of it, as it lies; in between a register of channels is worked on at a time.
+// Depthwise convolutions of native_convolutions.py, over time and of images. Values read and write memory row after row, all
+// channels of it, as it lies; in between, as in gradients of weights, a register of channels is worked on at a time.
 #include "cpu_registers.h"
 
 // Numbers between rows of n in our own space: an odd number of registers, or rows would fall on the same few lines of the cache.
@@ -39,7 +39,7 @@ INLINE void slide(const float *x, long wide, long line, long lines, const float 
 
 // ---- Over time: x (items, frames, channels) with a stride between rows to y (items, frames + 2 padding - taps + 1, channels).
 
-enum { BAND = LANES == 16 ? 8 : 4 };  // taps at a time
+enum { BAND = LANES == 16 ? 8 : 4 };  // taps at a time; zeros fill the last ones up, and spread what is not finite so far
 enum { STRETCH = 6 * STEPS };         // output frames worked on at a time
 
 // `count` frames from `first` on, with zeros for those before and behind

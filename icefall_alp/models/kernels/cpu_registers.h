@@ -78,7 +78,7 @@ INLINE void load_transposed(float *y, long width, const void *x, long stride, lo
             load_square(y + MIN(i, n - LANES) * width + r, width, (const float *)x + r * stride + MIN(i, n - LANES), stride);
     for (long i = 0; i < n; i++, y += width) {
         FOR_TYPE(half, for (long l = r; l < rows; l++) y[l] = get(x, l * stride + i, H));
-        for (long l = MAX(r, rows); l < width; l++) y[l] = 0.0f;
+        for (long l = rows; l < width; l++) y[l] = 0.0f;
     }
 }
 

@@ -11,7 +11,7 @@ from icefall_alp.models.kernels.native_library import call
 from icefall_alp.models.kernels.native_products import all_float32, count, float32, known, rows_of
 
 FEW = 16  # channels
-TAPS, EDGE = 7, 3  # of a depthwise filter of images, and half of it, as in cpu_depthwise.c
+TAPS = 7  # of a depthwise filter of images, as in cpu_depthwise.c
 AREA = 32  # frames of one partial sum there
 
 
@@ -42,6 +42,7 @@ class _DepthwiseConv(torch.autograd.Function):
 
 def _slide(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
     """The convolution, or without a bias that of its gradient: the taps the other way round."""
+    x = rows_of(x)
     (items, frames, channels), taps = x.shape, weight.shape[-1]
     y = x.new_empty(items, frames + 2 * padding - taps + 1, channels)
     sizes = (items, frames, channels, x.stride(1), taps, padding)
@@ -51,7 +52,7 @@ def _slide(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tens
 
 
 class _DepthwiseImageConv(torch.autograd.Function):
-    """Weight and bias are read in float32."""
+    """Weight and bias are read in float32; the result has the type of x, under autocast too."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -82,8 +83,9 @@ def _slide_image(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:  # noqa: D103
     channels = x.shape[-1]
-    fits = x.dim() == 3 and weight.shape[:2] == (channels, 1) and bias.shape == (channels,)
-    if not (fits and known(x) and float32(weight, bias) and 0 <= padding < weight.shape[-1]):
+    fits = x.dim() == weight.dim() == 3 and weight.shape[:2] == (channels, 1) and bias.shape == (channels,) != (0,)
+    fits = fits and 0 <= padding < weight.shape[-1] <= x.shape[1] + 2 * padding
+    if not (fits and known(x) and float32(weight, bias)):
         return closed.depthwise_conv(x, weight, bias, padding)
     return closed.run(_DepthwiseConv, x, weight, bias, padding)
 
@@ -91,6 +93,7 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Ten
 def depthwise_image_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: D103
     channels = x.shape[-1]
     fits = x.dim() == 4 and weight.shape == (channels, 1, TAPS, TAPS) and bias.shape == (channels,)
+    fits = fits and min(x.shape[1:]) > 0
     if not (fits and known(x) and float32(weight, bias)):
         return closed.depthwise_image_conv(x, weight, bias)
     return closed.run(_DepthwiseImageConv, x, weight, bias)
@@ -98,7 +101,7 @@ def depthwise_image_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # 
 
 def image_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
     """Without a graph, to few channels in float32; elsewhere a library is as fast."""
-    few = weight.shape[1:] == (x.shape[1], 3, 3) and len(weight) <= FEW and bias.shape == weight.shape[:1]
+    few = weight.shape[1:] == (x.shape[1], 3, 3) and 0 < len(weight) <= FEW and bias.shape == weight.shape[:1]
     size = [(n + 2 * p - 3) // s + 1 for n, p, s in zip(x.shape[2:], padding, stride, strict=True)]
     fits = few and padding[0] == 0 and min(size) > 0 and all_float32(x, weight, bias)
     if torch.is_grad_enabled() or not fits:

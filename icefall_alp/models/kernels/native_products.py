@@ -34,8 +34,8 @@ def known(*tensors: Tensor | None) -> bool:
 
 def rows_of(x: Tensor) -> Tensor:
     """(N, T, C) whose rows lie at one distance: half of a projection does, anything else is copied."""
-    even = x.stride(-1) == 1 and x.stride(0) == x.shape[1] * x.stride(1)
-    return x if even else x.contiguous()
+    even = x.stride(-1) == 1 and (len(x) == 1 or x.stride(0) == x.shape[1] * x.stride(1))
+    return x if even else x.clone(memory_format=torch.contiguous_format)  # an axis of one may have any stride
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class _Linear(torch.autograd.Function):
 def _linear_sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int, int]:
     """Rows, numbers in and out, stride of the rows, and rows of an item, which share a mask. Never 0, to divide by."""
     rows, depth = sizes_of(x)
-    stride = x.stride(-2) if x.dim() > 1 else depth
+    stride = depth if x.is_contiguous() else x.stride(-2)
     return rows, depth, weight.shape[0], stride, max(1, rows // max(1, x.shape[0]))
 
 
@@ -116,7 +116,8 @@ class _SwooshLinear(torch.autograd.Function):
         hidden = torch.empty_like(x)
         call("swoosh_backward", x, x, mask, grad_x, grad_x, hidden, x.numel(), *_item(x), *ctx.constants)
         grad_weight = rows.t() @ hidden.view(-1, hidden.shape[-1]).to(rows.dtype)
-        return grad_x, None, grad_weight.to(weight.dtype), rows.sum(0).to(weight.dtype), None, None
+        grad_bias = rows.sum(0).to(weight.dtype) if ctx.needs_input_grad[3] else None
+        return grad_x, None, grad_weight.to(weight.dtype), grad_bias, None, None
 
 
 def _item(x: Tensor) -> tuple[int, int]:
@@ -213,9 +214,9 @@ def all_float32(*tensors: Tensor | None) -> bool:
 
 def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
     fits = mask is None or (x.dim() == 3 and mask.shape == (len(x), 1, x.shape[-1]))
-    if not (fits and known(x, mask)):
+    if not (fits and known(x) and (mask is None or mask.is_cpu)):
         return closed.swoosh_linear(x, mask, weight, bias, shift, offset)
-    if _multiplied_here(x, weight, bias):
+    if _multiplied_here(x, weight, bias) and known(x, mask):
         return closed.run(_Linear, x, mask, weight, bias, (shift, offset))
     return closed.run(_SwooshLinear, x, mask, weight, bias, shift, offset)
 

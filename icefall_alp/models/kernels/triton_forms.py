@@ -115,7 +115,8 @@ class _SwooshLinear(torch.autograd.Function):
             *ctx.constants, HAS_MASK=mask is not None, HAS_Y=True, FROM_CODE=False, **tile,
         )  # fmt: skip
         grad_weight = rows.t() @ hidden.reshape(-1, hidden.shape[-1]).to(rows.dtype)
-        return grad_x, None, grad_weight.to(weight.dtype), rows.sum(0).to(weight.dtype), None, None
+        grad_bias = rows.sum(0).to(weight.dtype) if ctx.needs_input_grad[3] else None
+        return grad_x, None, grad_weight.to(weight.dtype), grad_bias, None, None
 
 
 def _rows_of_an_item(x: Tensor) -> int:

@@ -63,8 +63,6 @@ class ActDropLinear(ScheduledModule):
 
     def after(self, first: nn.Linear, modify: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """self(modify(first(x))), where `modify` is the identity but for gradients."""
-        if type(first) is not Linear:  # an adapter in its place
-            return self(modify(first(x)))
         parameters = (first.weight, first.bias, self.weight, self.bias)
         return chains.feed_forward(x, self._dropout_mask(x), *parameters, self.shift, self.offset, modify)
 
@@ -77,6 +75,11 @@ def shared_dropout_mask(x: Tensor, channels: int, p: float) -> Tensor | None:
     if p == 0.0:
         return None
     return (torch.rand(x.shape[0], 1, channels, device=x.device) >= p).to(x.dtype).div_(1.0 - p)
+
+
+def bare(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether nobody replaced, wrapped or hooked a module, so that it need not be called to be computed."""
+    return type(module) is kind and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 class Linear(nn.Linear):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshL
+from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshL, bare
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten
 from icefall_alp.models.zipformer.schedule import schedule
 
@@ -23,4 +23,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply frame by frame."""
-        return self.out_whiten(self.out_proj.after(self.in_proj, self.hidden_balancer, x))
+        first, second = self.in_proj, self.out_proj
+        if bare(first, Linear) and bare(second, ActDropLinear):
+            return self.out_whiten(second.after(first, self.hidden_balancer, x))
+        return self.out_whiten(second(self.hidden_balancer(first(x))))

@@ -18,7 +18,7 @@ from icefall_alp.models.zipformer.regularizers import Balancer, ScaleGrad, White
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
 FIRST_GRAD_SCALE = 0.2
-CACHED_NUMBERS = 2**19  # of the ConvNeXt's hidden layer
+CACHED_NUMBERS = 2**19  # of the ConvNeXt's hidden layer, written or not
 
 
 class ImageConv(nn.Conv2d):

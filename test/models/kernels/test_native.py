@@ -97,6 +97,50 @@ def test_any_layout_in_memory(chain):
         torch.testing.assert_close(spread, dense)
 
 
+@pytest.mark.parametrize("chain", [name for name in chain_cases.CHAINS if name != "image_conv"])
+def test_an_axis_of_one_may_have_any_stride(chain):
+    """PyTorch calls such a tensor contiguous; the distance between its rows is not that number."""
+    tensors, constants = chain_cases.arguments(chain, "one_frame")
+    odd = [x if x is None else oddly_strided(x) for x in tensors]
+    for kept in (True, False):
+        with torch.set_grad_enabled(kept):
+            torch.testing.assert_close(
+                getattr(native, chain)(*odd, *constants), getattr(native, chain)(*tensors, *constants)
+            )
+
+
+def oddly_strided(x: Tensor) -> Tensor:
+    """The same numbers; axes of one have a stride that leads nowhere."""
+    strides = [3 if n == 1 else stride for n, stride in zip(x.shape, x.stride(), strict=True)]
+    return x.detach().clone().as_strided(x.shape, strides).requires_grad_(x.requires_grad)
+
+
+def test_a_gradient_of_one_frame_may_have_any_stride():
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(3, 1, 8, requires_grad=True), torch.randn(8, 1, 5), torch.randn(8)
+    grad = oddly_strided(torch.randn(3, 1, 8))
+    found = [torch.autograd.grad(form.depthwise_conv(x, weight, bias, 2), x, grad)[0] for form in (native, plain)]
+    torch.testing.assert_close(*found)
+
+
+def test_a_mask_in_float32_does_not_keep_half_precision_from_the_loops(monkeypatch):
+    """As models pass it under autocast, made like their input."""
+    tensors, constants = chain_cases.arguments("feed_forward", "wide")
+    monkeypatch.setattr(closed, "swoosh_linear", None)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, expected = (form.feed_forward(*tensors, *constants) for form in (native, plain))
+    near(out.float(), expected.float())
+
+
+@pytest.mark.parametrize("form", [native, closed])
+def test_a_feed_forward_without_biases_has_gradients_in_half_precision(form):
+    (x, mask, weight, _, out_weight, _), constants = chain_cases.arguments("feed_forward", "odd", torch.bfloat16)
+    grads = torch.autograd.grad(
+        form.feed_forward(x, mask, weight, None, out_weight, None, *constants).sum(), (x, weight, out_weight)
+    )
+    assert all(grad.isfinite().all() for grad in grads)
+
+
 def test_swoosh_of_images_with_channels_innermost():
     torch.manual_seed(0)
     x = (3 * torch.randn(2, 5, 40, 30)).contiguous(memory_format=torch.channels_last).requires_grad_(True)
@@ -185,6 +229,7 @@ WRONG_SHAPES = {
     "bias_norm": [(2, 5, 8), (7,), ()],
     "depthwise_conv": [(2, 5, 8), (7, 1, 3), (7,)],
     "depthwise_image_conv": [(2, 5, 3, 8), (7, 1, 7, 7), (7,)],
+    "image_conv": [(1, 1, 9, 9), (0, 1, 3, 3), (0,)],
     "gate": [(2, 5, 8), (2, 6, 8), (2, 5, 1)],
     "bypass": [(2, 5, 8), (2, 5, 7), (8,)],
     "mix": [(2, 3, 5, 5), (3, 4, 8)],
@@ -196,6 +241,7 @@ WRONG_SHAPES = {
 def test_tensors_that_do_not_fit_are_refused_as_pytorch_refuses_them(chain):
     """A loop would read past their ends."""
     constants = {"depthwise_conv": (1,), "attention_weights": (2, None), "feed_forward": (4.0, 0.035, torch.clone)}
+    constants["image_conv"] = ((1, 1), (0, 1))
     tensors = [None if shape is None else torch.randn(shape) for shape in WRONG_SHAPES[chain]]
     for kept in (True, False):
         with torch.set_grad_enabled(kept), pytest.raises((RuntimeError, ValueError)):

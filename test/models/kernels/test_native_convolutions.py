@@ -61,6 +61,29 @@ def test_the_gradient_of_an_image_is_computed_where_it_is_asked_for():
     torch.testing.assert_close(weight.grad[:, 0, 3, 3], x.sum((0, 1, 2)))
 
 
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(1, 2, 3), (3, 1, 5), (3,)],
+        [(1, 0, 3), (3, 1, 5), (3,)],
+        [(1, 4, 0), (0, 1, 5), (0,)],
+        [(1, 4, 3), (3, 1, 5, 2), (3,)],
+    ],
+)
+def test_what_a_library_refuses_to_convolve_over_time_is_refused(shapes):
+    """Fewer frames than taps, nothing, and filters of images."""
+    with pytest.raises(RuntimeError):
+        native_convolutions.depthwise_conv(*map(torch.randn, shapes), 1)
+
+
+@pytest.mark.parametrize("size", [(1, 0, 3, 4), (1, 3, 0, 4), (1, 3, 3, 0)])
+def test_images_of_no_size_are_refused(size):
+    with pytest.raises(RuntimeError):
+        native_convolutions.depthwise_image_conv(
+            torch.randn(size), torch.randn(size[-1], 1, 7, 7), torch.randn(size[-1])
+        )
+
+
 def test_filters_of_another_width_are_a_librarys():
     x, weight, bias = torch.randn(2, 5, 3, 4), torch.randn(4, 1, 3, 3, requires_grad=True), torch.randn(4)
     native_convolutions.depthwise_image_conv(x, weight, bias).sum().backward()

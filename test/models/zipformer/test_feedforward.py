@@ -32,3 +32,14 @@ def test_an_adapter_in_the_place_of_the_first_layer_is_asked(kept):
         expected = module(x)
         module.in_proj = adapter
         torch.testing.assert_close(module(x), expected)
+
+
+def test_hooks_and_wrappers_of_its_layers_are_called():
+    torch.manual_seed(0)
+    module, x = FeedForward(6, 10).eval(), torch.randn(2, 5, 6)
+    expected = module(x)
+    hook = module.out_proj.register_forward_hook(lambda _module, _inputs, out: out + 1.0)
+    torch.testing.assert_close(module(x), expected + 1.0)
+    hook.remove()
+    module.out_proj = nn.Sequential(module.out_proj)
+    torch.testing.assert_close(module(x), expected)

@@ -215,6 +215,12 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D1
     return run(_BiasNorm, x, bias, log_scale)
 
 
+def rows_of(x: Tensor) -> Tensor:
+    """(N, T, C) whose rows lie at one distance: half of a projection does, anything else is copied."""
+    even = x.stride(-1) == 1 and (len(x) == 1 or x.stride(0) == x.shape[1] * x.stride(1))
+    return x if even else x.clone(memory_format=torch.contiguous_format)  # an axis of one may have any stride
+
+
 def rows_of_a_scale(x: Tensor, scale: Tensor) -> int:
     """Rows of frames (N, T, C) that share a row of a bypass's scale, (C,) or (N, 1, C); never 0, to divide by."""
     return max(1, len(x) * x.shape[1] if scale.dim() == 1 else x.shape[1])

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from icefall_alp.models.kernels import closed
+from icefall_alp.models.kernels.closed import rows_of
 from icefall_alp.models.kernels.native_library import call
 
 TYPES = (torch.float32, torch.bfloat16)
@@ -30,12 +31,6 @@ def known(*tensors: Tensor | None) -> bool:
         if x is not None and not (x.is_cpu and x.dtype == dtype):
             return False
     return dtype in TYPES
-
-
-def rows_of(x: Tensor) -> Tensor:
-    """(N, T, C) whose rows lie at one distance: half of a projection does, anything else is copied."""
-    even = x.stride(-1) == 1 and (len(x) == 1 or x.stride(0) == x.shape[1] * x.stride(1))
-    return x if even else x.clone(memory_format=torch.contiguous_format)  # an axis of one may have any stride
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     image_conv,
     linear,
     mix,
+    rows_of,
     sum_groups,
     whiten_gradient,
 )
@@ -39,7 +40,7 @@ def _tile(channels: int) -> dict[str, int]:
     return {"ROWS": ELEMENTS // block, "BLOCK": block}
 
 
-def _whole_rows(channels: int) -> dict[str, int]:
+def _wholerows_of(channels: int) -> dict[str, int]:
     """A tile for sums over rows, however long these are."""
     block = triton.next_power_of_2(channels)
     return {"ROWS": max(1, ELEMENTS // block), "BLOCK": block}
@@ -136,7 +137,7 @@ def _laid_out_like(grad: Tensor, x: Tensor) -> Tensor:
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, gates: Tensor, keep: Tensor | None, bent: bool) -> Tensor:
-        x, gates = _rows(x), _rows(gates)
+        x, gates = rows_of(x), rows_of(gates)
         keep = keep if keep is None else keep.contiguous()
         y, tile = torch.empty(x.shape, dtype=x.dtype, device=x.device), _tile(x.shape[-1])
         kernels.gate_forward[_programs(*_sizes(x), tile)](
@@ -160,18 +161,12 @@ class _Gate(torch.autograd.Function):
         return grad_x, grad_gates, None, None
 
 
-def _rows(x: Tensor) -> Tensor:
-    """(N, T, C) whose rows lie at one distance: half of a projection does, anything else is copied."""
-    even = x.stride(-1) == 1 and x.stride(0) == x.shape[1] * x.stride(1)
-    return x if even else x.contiguous()
-
-
 class _BiasNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
         x, (rows, channels) = x.contiguous(), _sizes(x)
         y = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-        inverse, tile = torch.empty(rows, dtype=torch.float32, device=x.device), _whole_rows(channels)
+        inverse, tile = torch.empty(rows, dtype=torch.float32, device=x.device), _wholerows_of(channels)
         kernels.bias_norm_forward[_programs(rows, channels, tile)](
             x, bias, log_scale, y, inverse, rows, channels, **tile
         )
@@ -181,7 +176,7 @@ class _BiasNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse = ctx.saved_tensors
-        (rows, channels), tile = _sizes(x), _whole_rows(x.shape[-1])
+        (rows, channels), tile = _sizes(x), _wholerows_of(x.shape[-1])
         num_programs = max(1, triton.cdiv(rows, STEPS * tile["ROWS"]))
         grad_x = torch.empty_like(x)
         shares = torch.empty(num_programs, channels, dtype=torch.float32, device=x.device)
@@ -232,7 +227,7 @@ class _ShiftedSoftmax(torch.autograd.Function):
         bias = None if bias is None else bias.expand(batch // num_heads, -1, -1)
         strides = (0, 0) if bias is None else (bias.stride(0), 0 if bias.shape[1] == 1 else bias.stride(1))
         if content.numel():
-            tile = _whole_rows(frames)
+            tile = _wholerows_of(frames)
             kernels.shifted_softmax_forward[_programs(batch * frames, frames, tile)](
                 content, content if relative is None else relative, content if bias is None else bias, weights,
                 batch * frames, frames, batch // num_heads, *strides,
@@ -249,7 +244,7 @@ class _ShiftedSoftmax(torch.autograd.Function):
         grad_content = torch.empty_like(weights)
         grad_relative = weights.new_zeros(batch, frames, 2 * frames - 1) if ctx.has_relative else None
         if weights.numel():
-            tile = _whole_rows(frames)
+            tile = _wholerows_of(frames)
             kernels.shifted_softmax_backward[_programs(batch * frames, frames, tile)](
                 grad.contiguous(), weights, grad_content, grad_content if grad_relative is None else grad_relative,
                 batch * frames, frames, HAS_RELATIVE=ctx.has_relative, **tile,

@@ -75,3 +75,9 @@ def outputs_and_gradients(form, chain: str, size: str, dtype: torch.dtype = torc
     inputs = [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
     gradients = torch.autograd.grad(outputs, inputs, [torch.randn(out.shape).to(out.dtype) for out in outputs])
     return [*(out.detach() for out in outputs), *gradients]
+
+
+def oddly_strided(x: Tensor) -> Tensor:
+    """The same numbers; axes of one have a stride that leads nowhere."""
+    strides = [3 if n == 1 else stride for n, stride in zip(x.shape, x.stride(), strict=True)]
+    return x.detach().clone().as_strided(x.shape, strides).requires_grad_(x.requires_grad)

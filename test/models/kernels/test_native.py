@@ -101,7 +101,7 @@ def test_any_layout_in_memory(chain):
 def test_an_axis_of_one_may_have_any_stride(chain):
     """PyTorch calls such a tensor contiguous; the distance between its rows is not that number."""
     tensors, constants = chain_cases.arguments(chain, "one_frame")
-    odd = [x if x is None else oddly_strided(x) for x in tensors]
+    odd = [x if x is None else chain_cases.oddly_strided(x) for x in tensors]
     for kept in (True, False):
         with torch.set_grad_enabled(kept):
             torch.testing.assert_close(
@@ -109,16 +109,10 @@ def test_an_axis_of_one_may_have_any_stride(chain):
             )
 
 
-def oddly_strided(x: Tensor) -> Tensor:
-    """The same numbers; axes of one have a stride that leads nowhere."""
-    strides = [3 if n == 1 else stride for n, stride in zip(x.shape, x.stride(), strict=True)]
-    return x.detach().clone().as_strided(x.shape, strides).requires_grad_(x.requires_grad)
-
-
 def test_a_gradient_of_one_frame_may_have_any_stride():
     torch.manual_seed(0)
     x, weight, bias = torch.randn(3, 1, 8, requires_grad=True), torch.randn(8, 1, 5), torch.randn(8)
-    grad = oddly_strided(torch.randn(3, 1, 8))
+    grad = chain_cases.oddly_strided(torch.randn(3, 1, 8))
     found = [torch.autograd.grad(form.depthwise_conv(x, weight, bias, 2), x, grad)[0] for form in (native, plain)]
     torch.testing.assert_close(*found)
 

@@ -44,6 +44,15 @@ def test_half_precision_stays_near_the_definition_in_full(chain):
         )  # weights are kept rounded
 
 
+@pytest.mark.parametrize("chain", FUSED)
+def test_an_axis_of_one_may_have_any_stride(chain):
+    tensors, constants = chain_cases.arguments(chain, "one_frame")
+    odd = [x if x is None else chain_cases.oddly_strided(x) for x in tensors]
+    torch.testing.assert_close(
+        getattr(triton_forms, chain)(*odd, *constants), getattr(triton_forms, chain)(*tensors, *constants)
+    )
+
+
 def test_the_halves_of_a_projection_are_read_where_they_lie():
     torch.manual_seed(0)
     projected = torch.randn(3, 7, 10, requires_grad=True)

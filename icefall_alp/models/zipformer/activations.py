@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule
 
 
 class Swoosh(nn.Module):
@@ -41,40 +40,26 @@ class SwooshR(Swoosh):
     shift, offset = 1.0, 0.313261687
 
 
-class ActDropLinear(ScheduledModule):
+class ActDropLinear(nn.Module):
     """linear(dropout(swoosh(x))) with the parameters of `nn.Linear`.
 
-    The dropout mask (N, 1, C) is shared over time.
+    The dropout mask (N, 1, C), shared over time, is given; None drops nothing.
     """
 
-    def __init__(
-        self, in_dim: int, out_dim: int, activation: Swoosh, dropout_p: Scheduled, initial_scale: float
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int, activation: type[Swoosh], initial_scale: float) -> None:
         super().__init__()
         linear = scaled_linear(in_dim, out_dim, initial_scale)
         self.weight, self.bias = linear.weight, linear.bias
         self.shift, self.offset = activation.shift, activation.offset
-        self.dropout_p = dropout_p
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(N, T, in_dim) to (N, T, out_dim)."""
-        mask = self._dropout_mask(x)
         return chains.swoosh_linear(x, mask, self.weight, self.bias, self.shift, self.offset)
 
-    def after(self, first: nn.Linear, modify: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """self(modify(first(x))), where `modify` is the identity but for gradients."""
+    def after(self, first: nn.Linear, modify: Callable[[Tensor], Tensor], x: Tensor, mask: Tensor | None) -> Tensor:
+        """self(modify(first(x)), mask), where `modify` is the identity but for gradients."""
         parameters = (first.weight, first.bias, self.weight, self.bias)
-        return chains.feed_forward(x, self._dropout_mask(x), *parameters, self.shift, self.offset, modify)
-
-    def _dropout_mask(self, x: Tensor) -> Tensor | None:
-        return shared_dropout_mask(x, self.weight.shape[1], self.now(self.dropout_p)) if self.training else None
-
-
-def shared_dropout_mask(x: Tensor, channels: int, p: float) -> Tensor | None:
-    """Inverted dropout mask (N, 1, channels) for what is made of `x` (N, ...), or None for p = 0."""
-    if p == 0.0:
-        return None
-    return (torch.rand(x.shape[0], 1, channels, device=x.device) >= p).to(x.dtype).div_(1.0 - p)
+        return chains.feed_forward(x, mask, *parameters, self.shift, self.offset, modify)
 
 
 def bare(module: nn.Module, kind: type[nn.Module]) -> bool:

@@ -14,8 +14,8 @@ from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, sc
 class Bypass(ScheduledModule):
     """original + (new - original) * scale, with one learnt scale for each channel.
 
-    In training, gradients are turned around that would push a scale out of [scale_min, 1], and with probability
-    `skip_rate` a sequence takes `original` alone. arXiv:2310.11230, section 3.1.
+    In training, gradients are turned around that would push a scale out of [scale_min, 1]. `skip_rate` is how often a
+    sequence takes `original` alone: the masks are drawn for a whole encoder. arXiv:2310.11230, section 3.1.
     """
 
     scale_max = 1.0
@@ -26,20 +26,12 @@ class Bypass(ScheduledModule):
         self.scale_min = schedule((0, 0.9), (20000, 0.2))
         self.skip_rate = skip_rate
 
-    def forward(self, original: Tensor, new: Tensor) -> Tensor:
-        """Two tensors (N, T, dim) to one."""
+    def forward(self, original: Tensor, new: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Two tensors (N, T, dim) to one; `keep` (N, 1, 1) is 0 for sequences that take `original`."""
         scale = limit_param(self, self.bypass_scale, self.now(self.scale_min), self.scale_max)
-        keep = sequence_mask(original, self.now(self.skip_rate)) if self.training else None
         if keep is not None:
             scale = scale * keep
         return chains.bypass(original, new, scale)
-
-
-def sequence_mask(x: Tensor, rate: float) -> Tensor | None:
-    """1 for the sequences that keep a branch, 0 for the others: (N, 1, 1), or None for a rate of zero."""
-    if rate == 0.0:
-        return None
-    return (torch.rand(x.shape[0], 1, 1, device=x.device) > rate).to(x.dtype)
 
 
 def add_branch(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:

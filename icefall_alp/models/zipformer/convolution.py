@@ -70,7 +70,7 @@ class ConvModule(nn.Module):
             max_abs=10.0,
         )
         self.whiten = Whiten(schedule((0, 7.5), (20000, 15.0), default=7.5))
-        self.out_proj = ActDropLinear(dim, dim, SwooshR, dropout_p=0.0, initial_scale=0.05)
+        self.out_proj = ActDropLinear(dim, dim, SwooshR, initial_scale=0.05)
 
     def forward(self, x: Tensor, keep: Tensor | None, chunk_size: int) -> Tensor:
         """Padded frames (0 in `keep` (N, T, 1)) count as zeros for the convolution."""

@@ -8,7 +8,8 @@ import random
 from torch import Tensor, nn
 
 from icefall_alp.config.zipformer import ZipformerConfig
-from icefall_alp.models.zipformer.masks import Context, chunk_mask, feature_masks, padding_mask
+from icefall_alp.models.zipformer.draws import draw, nothing
+from icefall_alp.models.zipformer.masks import Context, chunk_mask, padding_mask
 from icefall_alp.models.zipformer.resampling import Downsample, convert_channels, widest
 from icefall_alp.models.zipformer.stack import DownsampledStack, LayerStack
 
@@ -45,10 +46,11 @@ class Zipformer(nn.Module):
         config = self.config
         chunk_size, left_chunks = self._draw_chunk()
         hidden = None if chunk_size < 0 else chunk_mask(x.shape[1], chunk_size, left_chunks, x.device)
-        masks = feature_masks(config, x.shape[0], x.device) if self.training else [None] * len(self.encoders)
+        stacks = [stack.layers for stack in self.encoders]
+        draws = draw(config, stacks, x) if self.training else nothing(stacks)
         outputs = []
-        for encoder, dim, factor, mask in zip(
-            self.encoders, config.encoder_dim, config.downsampling_factor, masks, strict=True
+        for encoder, dim, factor, drawn in zip(
+            self.encoders, config.encoder_dim, config.downsampling_factor, draws, strict=True
         ):
             context = Context.build(
                 padding if padding is None else padding[:, ::factor],
@@ -56,7 +58,7 @@ class Zipformer(nn.Module):
                 chunk_size if chunk_size < 0 else chunk_size // factor,
             )
             x = convert_channels(x, dim)
-            x = encoder(x, context, mask) if factor == 1 else encoder(x, context, mask, valid_lens)
+            x = encoder(x, context, drawn) if factor == 1 else encoder(x, context, drawn, valid_lens)
             outputs.append(x)
         return outputs
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.zipformer.activations import SwooshL, SwooshR, scale_initial, shared_dropout_mask
-from icefall_alp.models.zipformer.bypass import add_branch, sequence_mask
+from icefall_alp.models.zipformer.activations import SwooshL, SwooshR, scale_initial
+from icefall_alp.models.zipformer.bypass import add_branch
+from icefall_alp.models.zipformer.draws import dropout_masks, sequence_masks
 from icefall_alp.models.zipformer.normalization import BiasNorm
 from icefall_alp.models.zipformer.regularizers import Balancer, ScaleGrad, Whiten
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
@@ -50,7 +51,7 @@ class ConvNeXt(ScheduledModule):
         first, second = self.pointwise_conv1, self.pointwise_conv2
         parameters = (first.weight, first.bias, second.weight, second.bias)
         y = chains.pointwise_feed_forward(y, *parameters, SwooshL.shift, SwooshL.offset, self.hidden_balancer)
-        keep = sequence_mask(y, self.now(self.layerdrop_rate)) if self.training else None
+        (keep,) = sequence_masks([self.now(self.layerdrop_rate)], y) if self.training else [None]
         x = add_branch(x, y, None if keep is None else keep.unsqueeze(-1))
         return self.out_whiten(self.out_balancer(x))
 
@@ -96,7 +97,7 @@ class Conv2dSubsampling(ScheduledModule):
         hidden = [None] * len(parts) if padding is None else padding.split(size)
         x = [self._convolve(part, hide, weight) for part, hide in zip(parts, hidden, strict=True)]
         x = self.out_norm(self.out_whiten(x[0] if len(x) == 1 else torch.cat(x)))
-        mask = shared_dropout_mask(x, x.shape[-1], self.now(self.dropout_p)) if self.training else None
+        (mask,) = dropout_masks([self.now(self.dropout_p)], x.shape[-1:], x) if self.training else [None]
         return x if mask is None else x * mask
 
     def _convolve(self, features: Tensor, padding: Tensor | None, weight: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
-from icefall_alp.models.zipformer.bypass import Bypass, add_branch, sequence_mask
+from icefall_alp.models.zipformer.bypass import Bypass, add_branch
 from icefall_alp.models.zipformer.convolution import ConvModule
+from icefall_alp.models.zipformer.draws import NOTHING, LayerDraws
 from icefall_alp.models.zipformer.feedforward import FeedForward
 from icefall_alp.models.zipformer.masks import Context
 from icefall_alp.models.zipformer.normalization import BiasNorm
@@ -62,35 +63,39 @@ class ZipformerLayer(ScheduledModule):
         self.balancer_ff3 = Balancer(0.3, 0.7, schedule((0, 0.0), (4000, 0.2)), 4.0, prob=0.05)
         self.whiten = Whiten(schedule((0, 4.0), (20000, 12.0), default=4.0))
 
-    def forward(self, x: Tensor, pos_emb: Tensor, context: Context) -> Tensor:
+    def feed_forwards(self) -> list[FeedForward]:
+        """The three modules, in order."""
+        return [self.feed_forward1, self.feed_forward2, self.feed_forward3]
+
+    def skip_rates(self) -> list[float]:
+        """How often a sequence leaves out each branch at present, in the order of `LayerDraws`."""
+        convs = self.conv_skip_rate, self.conv_skip_rate
+        rates = self.attention_skip_rate, *convs, self.ff2_skip_rate, self.ff3_skip_rate, self.bypass.skip_rate
+        return [self.now(rate) for rate in rates]
+
+    def forward(self, x: Tensor, pos_emb: Tensor, context: Context, draws: LayerDraws = NOTHING) -> Tensor:
         """One layer.
 
         Args:
             x: (N, T, dim).
             pos_emb: positional table (2T-1, pos_dim).
             context: what may be seen at this frame rate.
+            draws: what is left out in this step.
         """
         original = x
         weights, first_head = self.self_attn_weights(x, pos_emb, context.score_bias)
-        keep = self._keep(x, self.attention_skip_rate)
-        x = x + self.feed_forward1(x)
-        x = add_branch(x, self.balancer_na(self.nonlin_attention(x, self._mixing(first_head))), keep)
-        x = add_branch(x, self.self_attn1(x, weights), keep)
-        x = self._add_convolution(x, self.conv_module1, context)
-        x = add_branch(x, self.balancer_ff2(self.feed_forward2(x)), self._keep(x, self.ff2_skip_rate))
+        first, second, third = draws.dropout
+        x = x + self.feed_forward1(x, first)
+        x = add_branch(x, self.balancer_na(self.nonlin_attention(x, self._mixing(first_head))), draws.attention)
+        x = add_branch(x, self.self_attn1(x, weights), draws.attention)
+        x = add_branch(x, self.conv_module1(x, context.keep, context.chunk_size), draws.conv1)
+        x = add_branch(x, self.balancer_ff2(self.feed_forward2(x, second)), draws.ff2)
         x = self.bypass_mid(original, x)
-        x = add_branch(x, self.self_attn2(x, weights), keep)
-        x = self._add_convolution(x, self.conv_module2, context)
-        x = add_branch(x, self.balancer_ff3(self.feed_forward3(x)), self._keep(x, self.ff3_skip_rate))
+        x = add_branch(x, self.self_attn2(x, weights), draws.attention)
+        x = add_branch(x, self.conv_module2(x, context.keep, context.chunk_size), draws.conv2)
+        x = add_branch(x, self.balancer_ff3(self.feed_forward3(x, third)), draws.ff3)
         x = self.norm(self.balancer1(x))
-        return self.whiten(self.balancer2(self.bypass(original, x)))
-
-    def _add_convolution(self, x: Tensor, module: ConvModule, context: Context) -> Tensor:
-        branch = module(x, context.keep, context.chunk_size)
-        return add_branch(x, branch, self._keep(x, self.conv_skip_rate))
-
-    def _keep(self, x: Tensor, rate: Scheduled) -> Tensor | None:
-        return sequence_mask(x, self.now(rate)) if self.training else None
+        return self.whiten(self.balancer2(self.bypass(original, x, draws.layer)))
 
     def _mixing(self, weights: Tensor) -> Tensor:
         """Weights (N, T, T); now and then, in training, uniform over the sources that are not hidden."""

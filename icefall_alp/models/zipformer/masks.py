@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each frame may see: padding, chunks of the causal option, and the feature masks of training."""
+"""What each frame may see: padding, and chunks of the causal option."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icefall_alp.config.zipformer import ZipformerConfig
-
-FEATURE_DROP_PROB = 0.125
 MASKED_SCORE = -1e9  # added to a score: the weight becomes exactly zero
 
 
@@ -49,20 +46,3 @@ def chunk_mask(num_frames: int, chunk_size: int, left_chunks: int, device: torch
     source, target = chunk.unsqueeze(0), chunk.unsqueeze(1)
     hidden = source > target
     return hidden if left_chunks < 0 else hidden | (source < target - left_chunks)
-
-
-def feature_masks(config: ZipformerConfig, num_items: int, device: torch.device) -> list[Tensor]:
-    """For each stack a mask (N, 1, dim) that drops its upper channels for some sequences, the same for all stacks."""
-    kept = (torch.rand(2, num_items, 1, 1, device=device) > FEATURE_DROP_PROB).float()
-    return [
-        feature_mask(dim, unmasked, kept[0], kept[0] * kept[1])
-        for dim, unmasked in zip(config.encoder_dim, config.encoder_unmasked_dim, strict=True)
-    ]
-
-
-def feature_mask(dim: int, unmasked: int, keep_middle: Tensor, keep_last: Tensor) -> Tensor:
-    """Ones up to `unmasked`, then the two draws (N, 1, 1) for the lower and the upper half of the rest."""
-    middle = (dim - unmasked) // 2
-    always = torch.ones_like(keep_middle).expand(-1, -1, unmasked)
-    last = keep_last.expand(-1, -1, dim - unmasked - middle)
-    return torch.cat((always, keep_middle.expand(-1, -1, middle), last), dim=2)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """Linear interpolation between `points` (batch count, value), constant outside of them.
+
+    `schedule` gives one object for the same points; what it is at a batch count is computed once for all modules.
 
     Attributes:
         points: pairs with increasing batch counts.
@@ -26,6 +29,7 @@ class Schedule:
     points: tuple[tuple[float, float], ...]
     default: float = 0.0
 
+    @lru_cache(maxsize=4096)  # noqa: B019  (schedules live as long as the program)
     def at(self, batch_count: float) -> float:
         """Value of the schedule at `batch_count`."""
         after = bisect_right(self.points, batch_count, key=lambda point: point[0])
@@ -69,6 +73,7 @@ class ScheduledModule(nn.Module):
         return value.at(self.clock.batch_count)
 
 
+@cache
 def schedule(*points: tuple[float, float], default: float = 0.0) -> Schedule:
     """Short form of `Schedule` for tables of constants."""
     return Schedule(points, default)

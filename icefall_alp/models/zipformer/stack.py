@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models.zipformer.bypass import Bypass
+from icefall_alp.models.zipformer.draws import StackDraws
 from icefall_alp.models.zipformer.layer import ZipformerLayer
 from icefall_alp.models.zipformer.masks import Context
 from icefall_alp.models.zipformer.positions import RelativePositions
@@ -43,15 +44,15 @@ class LayerStack(nn.Module):
         for layer in self.layers[1:]:
             layer.load_state_dict(self.layers[0].state_dict())
 
-    def forward(self, x: Tensor, context: Context, feature_mask: Tensor | None) -> Tensor:
-        """(N, T, dim) to the same; `feature_mask` (N, 1, dim) applies before and after every layer."""
+    def forward(self, x: Tensor, context: Context, draws: StackDraws) -> Tensor:
+        """(N, T, dim) to the same."""
         pos_emb = self.encoder_pos(x)
-        if feature_mask is not None:
-            x = x * feature_mask
-        for layer in self.layers:
-            x = layer(x, pos_emb, context)
-            if feature_mask is not None:
-                x = x * feature_mask
+        if draws.features is not None:
+            x = x * draws.features
+        for layer, drawn in zip(self.layers, draws.layers, strict=True):
+            x = layer(x, pos_emb, context, drawn)
+            if draws.features is not None:
+                x = x * draws.features
         return x
 
 
@@ -74,14 +75,19 @@ class DownsampledStack(nn.Module):
         self.encoder = LayerStack(config, index)
         self.out_combiner = Bypass(config.encoder_dim[index])
 
-    def forward(self, x: Tensor, context: Context, feature_mask: Tensor | None, lens: Tensor | None) -> Tensor:
+    @property
+    def layers(self) -> nn.ModuleList:
+        """Of the stack inside."""
+        return self.encoder.layers
+
+    def forward(self, x: Tensor, context: Context, draws: StackDraws, lens: Tensor | None) -> Tensor:
         """(N, T, dim) to the same.
 
         Args:
             x: input at the full frame rate.
             context: visibility at the stack's own rate.
-            feature_mask: (N, 1, dim) or None.
+            draws: what is left out in this step.
             lens: valid lengths of x if padding must not leak through the down-sampling.
         """
-        low = self.encoder(self.downsample(x, lens), context, feature_mask)
+        low = self.encoder(self.downsample(x, lens), context, draws)
         return self.out_combiner(x, upsample(low, self.factor, x.shape[1]))

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from icefall_alp.models.zipformer.activations import ActDropLinear, SwooshL, SwooshR, scaled_linear
+from icefall_alp.models.zipformer.draws import dropout_masks
 
 BOTH = pytest.mark.parametrize(("module", "key"), [(SwooshL, "swoosh_l"), (SwooshR, "swoosh_r")])
 
@@ -63,7 +64,7 @@ def test_gradcheck(module, key):
 @pytest.mark.parametrize(("activation", "key"), [(SwooshL, "actlin/SwooshL"), (SwooshR, "actlin/SwooshR")])
 def test_activation_and_linear(units, close, activation, key):
     expected = units(key)
-    module = ActDropLinear(7, 5, activation, dropout_p=0.0, initial_scale=1.0).train()
+    module = ActDropLinear(7, 5, activation, initial_scale=1.0).train()
     module.load_state_dict({k: expected[k] for k in ("weight", "bias")})
     x = expected["x"].clone().requires_grad_(True)
     y = module(x)
@@ -76,12 +77,13 @@ def test_activation_and_linear(units, close, activation, key):
 
 def test_dropout_is_shared_over_time_and_differentiated():
     torch.manual_seed(0)
-    module = ActDropLinear(64, 64, SwooshL, dropout_p=0.25, initial_scale=1.0).train()
+    module = ActDropLinear(64, 64, SwooshL, initial_scale=1.0).train()
     with torch.no_grad():
         module.weight.copy_(torch.eye(64))
         module.bias.zero_()
     x = torch.randn(3, 50, 64, requires_grad=True)
-    y = module(x)
+    (mask,) = dropout_masks([0.25], [64], x)
+    y = module(x, mask)
     ratio = y / SwooshL()(x)
     assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4)
     kept = ratio[:, 0] > 0.5
@@ -93,7 +95,7 @@ def test_dropout_is_shared_over_time_and_differentiated():
 
 
 def test_activation_and_linear_under_autocast():
-    module = ActDropLinear(16, 8, SwooshR, dropout_p=0.0, initial_scale=1.0)
+    module = ActDropLinear(16, 8, SwooshR, initial_scale=1.0)
     x = torch.randn(2, 4, 16, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = module(x)

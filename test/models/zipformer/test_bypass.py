@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icefall_alp.models.zipformer.bypass import Bypass, add_branch, sequence_mask
+from icefall_alp.models.zipformer.bypass import Bypass, add_branch
 
 
 @pytest.mark.parametrize("batch_count", [0, 10000, 20000])
@@ -26,21 +26,13 @@ def test_bypass(units, close, draw, batch_count):
 
 
 def test_bypass_skips_whole_sequences_without_rescaling():
-    torch.manual_seed(0)
-    module = Bypass(6, skip_rate=0.5).train()
-    original, new = torch.zeros(64, 3, 6), torch.ones(64, 3, 6)
-    y = module(original, new)
-    per_item = y.flatten(1)
-    assert ((per_item == 0).all(1) | (per_item == 0.5).all(1)).all()
-    assert 15 < (per_item == 0).all(1).sum() < 49
-    assert (module.eval()(original, new) == 0.5).all()
+    module = Bypass(6).train()
+    original, new, keep = torch.zeros(3, 4, 6), torch.ones(3, 4, 6), torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)
+    assert module(original, new, keep)[:, 0, 0].tolist() == [0.5, 0.0, 0.5]
+    assert (module(original, new) == 0.5).all() and (module.eval()(original, new) == 0.5).all()
 
 
-def test_sequence_mask():
-    x = torch.randn(1000, 2, 3)
-    assert sequence_mask(x, 0.0) is None
-    mask = sequence_mask(x, 0.2)
-    assert mask.shape == (1000, 1, 1) and set(mask.unique().tolist()) == {0.0, 1.0}
-    assert 0.75 < mask.mean() < 0.85
+def test_add_branch():
+    x, mask = torch.randn(5, 2, 3), torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0]).view(5, 1, 1)
     assert torch.equal(add_branch(x, x, mask), x + mask * x)
     assert torch.equal(add_branch(x, x, None), 2 * x)

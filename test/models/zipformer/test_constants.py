@@ -13,6 +13,7 @@ from icefall_alp.models import AudioEncoder
 from icefall_alp.models.zipformer.activations import ActDropLinear, SwooshL, SwooshR
 from icefall_alp.models.zipformer.attention import AttentionWeights
 from icefall_alp.models.zipformer.bypass import Bypass
+from icefall_alp.models.zipformer.feedforward import FeedForward
 from icefall_alp.models.zipformer.normalization import BiasNorm
 from icefall_alp.models.zipformer.positions import RelativePositions
 from icefall_alp.models.zipformer.regularizers import Balancer, ScaleGrad, Whiten
@@ -50,6 +51,7 @@ def test_only_the_unused_scales_are_not_trained(medium):
 def pattern(name: str) -> str:
     name = re.sub(r"encoders\.\d+\.(encoder\.)?layers\.\d+", "encoders.S.layers.L", name)
     name = re.sub(r"encoders\.\d+", "encoders.S", name)
+    name = re.sub(r"(feed_forward\d)\.dropout_p", r"\1.out_proj.dropout_p", name)
     return name.replace("encoder_embed.dropout_p", "encoder_embed.dropout.p")
 
 
@@ -99,8 +101,7 @@ def describe(module: torch.nn.Module) -> dict | None:
             return {"kind": "BypassModule", **scales, "skip_rate": rate}
         case ActDropLinear():
             activation = {SwooshL.shift: "SwooshL", SwooshR.shift: "SwooshR"}[module.shift]
-            p = plain(module.dropout_p)
-            return {"kind": "ActivationDropoutAndLinear", "activation": activation, "p": p}
+            return {"kind": "ActivationDropoutAndLinear", "activation": activation, "p": 0.0}  # feed-forward: below
         case ScaleGrad():
             return {"kind": "ScaleGrad", "alpha": module.alpha}
         case RelativePositions():
@@ -118,6 +119,9 @@ def test_regularizer_constants(golden, medium):
                 description["num_groups"] = "num_heads"
             earlier = found.setdefault(pattern(name) + suffix, description)
             assert earlier == description, name
+    for name, module in medium.named_modules():
+        if isinstance(module, FeedForward):
+            found[pattern(f"{name}.out_proj")]["p"] = plain(module.dropout_p)
     found["encoder_embed.dropout"] = {"kind": "Dropout3", "p": plain(medium.encoder_embed.dropout_p)}
     layout = {"channel_dim", "shared_dim", "straight_through_rate"}  # ours are fixed; the last is 0 everywhere
     published = golden("regularizers_M.json")

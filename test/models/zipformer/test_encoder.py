@@ -9,7 +9,7 @@ import statistics
 import pytest
 import torch
 
-from icefall_alp.models.zipformer import masks
+from icefall_alp.models.zipformer import draws
 from icefall_alp.models.zipformer.encoder import Zipformer
 from icefall_alp.models.zipformer.masks import padding_mask
 from icefall_alp.models.zipformer.resampling import widest
@@ -40,7 +40,7 @@ def test_eval_activations(tiny, tiny_input, golden, close):
 def train(model, tiny_input, batch_count, monkeypatch):
     model.train()
     model.without_noise()
-    monkeypatch.setattr(masks, "FEATURE_DROP_PROB", -1.0)
+    monkeypatch.setattr(draws, "FEATURE_DROP_PROB", -1.0)
     model.encoder.set_batch_count(batch_count)
     x, lens, target = tiny_input
     x = x.clone().requires_grad_(True)

@@ -5,15 +5,7 @@ from __future__ import annotations
 
 import torch
 
-from icefall_alp.models.zipformer.masks import MASKED_SCORE, Context, chunk_mask, feature_mask, padding_mask
-
-
-def test_feature_mask(units, golden):
-    case, settings = units("featmask"), golden("units_meta.json")["featmask"]
-    kept = [(case[k] > settings["drop_prob"]).float().view(-1, 1, 1) for k in ("u1", "u2")]
-    for stack, (dim, unmasked) in enumerate(zip(settings["encoder_dim"], settings["unmasked"], strict=True)):
-        mask = feature_mask(dim, unmasked, kept[0], kept[0] * kept[1])
-        assert torch.equal(mask.transpose(0, 1), case[f"mask_stack{stack}"])
+from icefall_alp.models.zipformer.masks import MASKED_SCORE, Context, chunk_mask, padding_mask
 
 
 def test_chunk_mask(units):

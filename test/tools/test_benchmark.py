@@ -16,7 +16,7 @@ import torch
 from faults.workbench import ENCODER
 
 import benchmark
-from benchmarks import _workload, caption_step, generate, timing
+from benchmarks import _workload, caption_step, generate, timing, traffic
 from benchmarks import optimizer as optimizer_benchmark
 from icefall_alp.config import ZipformerConfig
 from icefall_alp.data.datasets import CaptionBatch
@@ -157,12 +157,32 @@ def test_every_kernel_compiles_for_a_gpu_without_spilling_and_dividing_indices(t
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()[2:]]
     launched = {name for name in vars(kernels) if name.split("_")[-1] in ("forward", "backward", "moments", "line")}
-    assert {line[0] for line in lines} == launched and len(launched) == 12
+    assert {line[0] for line in lines} == launched and len(launched) == 14
     assert {tuple(line[-5:-3]) for line in lines} == {("0", "0")}  # bytes spilt, calls
     assert all(float(line[-2]) < 200 for line in lines)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     refused = call("kernels", "--encoder", tiny_encoder, "--layers", 1, 1)
     assert refused.returncode == 1 and "TRITON_INTERPRET is set" in refused.stderr.splitlines()[-1]
+
+
+def test_traffic_counts_what_each_form_moves_and_launches(tiny_encoder, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    done = call("traffic", "--encoder", tiny_encoder, "--clip-seconds", 2)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    launches, moved = zip(*((int(line[-2]), float(line[-1])) for line in lines if line[0] == "together"), strict=True)
+    assert launches[0] < launches[1] and 0.0 < moved[0] < moved[1]
+    assert float(lines[-1][-4]) == pytest.approx(moved[1] / moved[0], rel=0.1)
+
+
+def test_traffic_counts_every_byte_once():
+    x, row = torch.ones(3, 4, 5), torch.ones(5)
+    with traffic.Traffic() as counted:
+        x.add(row.expand(3, 4, 5)).view(12, 5).t()
+        torch.mm(x.view(12, 5), row.expand(2, 5).t())
+    assert counted.bytes == {traffic.ELEMENTWISE: 4 * (60 + 5 + 60), traffic.MULTIPLIED: 4 * (60 + 5 + 24)}
+    assert counted.launches == {traffic.ELEMENTWISE: 1, traffic.MULTIPLIED: 1}
 
 
 def test_contenders_take_turns():

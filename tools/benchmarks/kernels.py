@@ -50,7 +50,11 @@ class Launch:
     @property
     def elements(self) -> int:
         """Rows times columns."""
-        return max(x.numel() for name, x in self.arguments.items() if name in ("y_at", "weights_at", "x_at", "new_at"))
+        return max(
+            x.numel()
+            for name, x in self.arguments.items()
+            if name in ("y_at", "weights_at", "x_at", "new_at", "grad_x_at")
+        )
 
     @property
     def bytes(self) -> int:

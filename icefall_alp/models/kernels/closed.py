@@ -20,6 +20,7 @@ from icefall_alp.models.kernels.plain import (  # noqa: F401  (a library is as g
     by_head,
     depthwise_image_conv,
     mix,
+    residual,
     sum_groups,
 )
 

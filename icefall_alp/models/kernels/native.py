@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from icefall_alp.models.kernels import closed
-from icefall_alp.models.kernels.closed import whiten_gradient  # noqa: F401  (a library computes it as well)
+from icefall_alp.models.kernels.closed import residual, whiten_gradient  # noqa: F401  (a library is as good at them)
 from icefall_alp.models.kernels.native_convolutions import depthwise_conv, depthwise_image_conv, image_conv  # noqa: F401
 from icefall_alp.models.kernels.native_library import call
 from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains too)

@@ -76,6 +76,15 @@ def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
     return original + (new - original) * scale
 
 
+def residual(x: Tensor, branch: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x + keep branch, `keep` (N, 1, ...) or None, in the type of x; and the same as matrix products are to see it.
+
+    Under autocast a form may give the second in the type of the products, which spares them a cast.
+    """
+    total = x + branch if keep is None else torch.addcmul(x, branch.to(x.dtype), keep)
+    return total, total
+
+
 def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of each group of frames: x (N, T, C), weights (N or 1, G, frames of a group) to (N, G, C)."""
     _, num_groups, factor = weights.shape

@@ -217,11 +217,49 @@ class _Bypass(torch.autograd.Function):
         return grad_original, grad_new, sums.sum(1).view(scale.shape).to(scale.dtype)
 
 
-class _ShiftedSoftmax(torch.autograd.Function):
-    """Weights (heads, N, T, T) from content (B, T, T), relative scores (B, T, 2T-1) or None, and what hides sources."""
+class _Residual(torch.autograd.Function):
+    """float32 and, for the modules that read the sum, the type in which autocast multiplies."""
 
     @staticmethod
-    def forward(ctx, content: Tensor, relative: Tensor | None, bias: Tensor | None, num_heads: int) -> Tensor:
+    def forward(ctx, x: Tensor, branch: Tensor, keep: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        x, branch, keep = x.contiguous(), branch.contiguous(), keep if keep is None else keep.contiguous()
+        total, value, tile = torch.empty_like(x), torch.empty_like(x, dtype=dtype), _tile(x.shape[-1])
+        kernels.residual_forward[_programs(*_sizes(x), tile)](
+            x, branch, x if keep is None else keep, total, value, *_sizes(x), _rows_of_an_item(x),
+            HAS_KEEP=keep is not None, **tile,
+        )  # fmt: skip
+        ctx.save_for_backward(keep)
+        ctx.set_materialize_grads(False)
+        ctx.dtype = branch.dtype
+        return total, value
+
+    @staticmethod
+    def backward(ctx, grad: Tensor | None, grad_value: Tensor | None) -> tuple[Tensor, Tensor, None, None]:
+        (keep,) = ctx.saved_tensors
+        if grad is None or grad_value is None:
+            grad = grad_value.float() if grad is None else grad
+            pulled = grad.to(ctx.dtype) if keep is None else torch.empty_like(grad, dtype=ctx.dtype)
+            return grad, pulled if keep is None else torch.mul(grad, keep, out=pulled), None, None
+        grad, grad_value = grad.contiguous(), grad_value.contiguous()
+        grad_x, grad_branch = torch.empty_like(grad), torch.empty_like(grad, dtype=ctx.dtype)
+        tile = _tile(grad.shape[-1])
+        kernels.residual_backward[_programs(*_sizes(grad), tile)](
+            grad, grad_value, grad if keep is None else keep, grad_x, grad_branch, *_sizes(grad),
+            _rows_of_an_item(grad), HAS_KEEP=keep is not None, **tile,
+        )  # fmt: skip
+        return grad_x, grad_branch, None, None
+
+
+class _ShiftedSoftmax(torch.autograd.Function):
+    """Weights (heads, N, T, T) from content (B, T, T), relative scores (B, T, 2T-1) or None, and what hides sources.
+
+    A copy of the first head's weights spares the slice's backward, which would fill a whole gradient with zeros.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, content: Tensor, relative: Tensor | None, bias: Tensor | None, num_heads: int
+    ) -> tuple[Tensor, Tensor]:
         batch, frames, _ = content.shape
         weights = torch.empty_like(content)
         bias = None if bias is None else bias.expand(batch // num_heads, -1, -1)
@@ -235,19 +273,24 @@ class _ShiftedSoftmax(torch.autograd.Function):
             )  # fmt: skip
         ctx.save_for_backward(weights)
         ctx.has_relative = relative is not None
-        return weights.view(num_heads, -1, frames, frames)
+        ctx.set_materialize_grads(False)
+        weights = weights.view(num_heads, -1, frames, frames)
+        return weights, weights[0].clone()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, Tensor | None, None, None]:
         (weights,) = ctx.saved_tensors
         batch, frames, _ = weights.shape
+        grad = torch.zeros_like(weights) if grad is None else grad.contiguous()
+        grad_first = None if grad_first is None else grad_first.contiguous()
         grad_content = torch.empty_like(weights)
-        grad_relative = weights.new_zeros(batch, frames, 2 * frames - 1) if ctx.has_relative else None
+        grad_relative = weights.new_empty(batch, frames, 2 * frames - 1) if ctx.has_relative else None
         if weights.numel():
             tile = _wholerows_of(frames)
             kernels.shifted_softmax_backward[_programs(batch * frames, frames, tile)](
-                grad.contiguous(), weights, grad_content, grad_content if grad_relative is None else grad_relative,
-                batch * frames, frames, HAS_RELATIVE=ctx.has_relative, **tile,
+                grad, grad if grad_first is None else grad_first, weights, grad_content,
+                grad_content if grad_relative is None else grad_relative, batch * frames, frames,
+                0 if grad_first is None else len(grad_first) * frames, HAS_RELATIVE=ctx.has_relative, **tile,
             )  # fmt: skip
         return grad_content, grad_relative, None, None
 
@@ -289,6 +332,15 @@ def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
     return _Bypass.apply(original, new, scale)
 
 
+def residual(x: Tensor, branch: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    """In both types at once where autocast multiplies in another than that of x."""
+    device = x.device.type
+    narrow = torch.is_autocast_enabled(device) and x.dtype == torch.float32 and x.shape == branch.shape
+    if not narrow or (keep is not None and keep.numel() != len(x)):
+        return closed.residual(x, branch, keep)
+    return _Residual.apply(x, branch, keep, torch.get_autocast_dtype(device))
+
+
 def attention_weights(
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
     modify: Callable[[Tensor], Tensor] | None,
@@ -299,8 +351,7 @@ def attention_weights(
     relative = None if p is None else (by_head(p, num_heads).unflatten(0, (num_heads, -1)).flatten(1, 2) @ pos)
     relative = relative if p is None else relative.view(-1, p.shape[1], pos.shape[-1])
     content = torch.bmm(by_head(q, num_heads), by_head(k, num_heads).transpose(1, 2))
-    weights = _ShiftedSoftmax.apply(content, relative, bias, num_heads)
-    return weights, weights[0]
+    return _ShiftedSoftmax.apply(content, relative, bias, num_heads)
 
 
 def balancer_gradient(

@@ -215,6 +215,37 @@ def bypass_backward(
 
 
 @triton.jit
+def residual_forward(
+    x_at, branch_at, keep_at, total_at, value_at, rows, channels, per_item,
+    HAS_KEEP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """x + keep branch in two types; `per_item` rows share a number of `keep`."""
+    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
+    branch = tl.load(branch_at + start + column, mask=inside, other=0.0).to(tl.float32)
+    if HAS_KEEP:
+        branch *= tl.load(keep_at + row // per_item, mask=row < rows, other=0.0).to(tl.float32)
+    total = x + branch
+    tl.store(total_at + start + column, total, mask=inside)
+    tl.store(value_at + start + column, total.to(value_at.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def residual_backward(
+    grad_at, grad_value_at, keep_at, grad_x_at, grad_branch_at, rows, channels, per_item,
+    HAS_KEEP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Both gradients from those of both results."""
+    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    grad = tl.load(grad_at + start + column, mask=inside, other=0.0).to(tl.float32)
+    grad += tl.load(grad_value_at + start + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(grad_x_at + start + column, grad, mask=inside)
+    if HAS_KEEP:
+        grad *= tl.load(keep_at + row // per_item, mask=row < rows, other=0.0).to(tl.float32)
+    tl.store(grad_branch_at + start + column, grad.to(grad_branch_at.dtype.element_ty), mask=inside)
+
+
+@triton.jit
 def shifted_softmax_forward(
     content_at, relative_at, bias_at, weights_at, rows, frames, per_head, bias_item, bias_row,
     HAS_RELATIVE: tl.constexpr, HAS_BIAS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
@@ -236,18 +267,27 @@ def shifted_softmax_forward(
 
 @triton.jit
 def shifted_softmax_backward(
-    grad_at, weights_at, grad_content_at, grad_relative_at, rows, frames,
+    grad_at, first_at, weights_at, grad_content_at, grad_relative_at, rows, frames, first_rows,
     HAS_RELATIVE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Targets: gradients of the content and of the relative scores, these zero outside of the shifted window."""
+    """Targets: gradients of the content and of the relative scores, these zero outside of the shifted window.
+
+    The first rows have another gradient in addition, that of the first head's weights on their own.
+    """
     row, start, source, inside = _tile(rows, frames, ROWS, BLOCK)
     weights = tl.load(weights_at + start + source, mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(grad_at + start + source, mask=inside, other=0.0).to(tl.float32)
+    grad += tl.load(first_at + start + source, mask=inside & (row < first_rows), other=0.0).to(tl.float32)
     score = weights * (grad - tl.sum(weights * grad, 1)[:, None])
     tl.store(grad_content_at + start + source, score.to(grad_content_at.dtype.element_ty), mask=inside)
     if HAS_RELATIVE:
-        window = row.to(tl.int64) * (2 * frames - 1) + frames - 1 - row % frames
-        tl.store(grad_relative_at + window + source, score.to(grad_relative_at.dtype.element_ty), mask=inside)
+        places, target = 2 * frames - 1, row % frames
+        line = grad_relative_at + row.to(tl.int64) * places
+        tl.store(line + frames - 1 - target + source, score.to(grad_relative_at.dtype.element_ty), mask=inside)
+        behind = places - target + source  # the window, and then from the beginning
+        outside = tl.where(behind < places, behind, behind - places)
+        nothing = tl.zeros_like(score).to(grad_relative_at.dtype.element_ty)
+        tl.store(line + outside, nothing, mask=inside & (source < frames - 1))
 
 
 @triton.jit

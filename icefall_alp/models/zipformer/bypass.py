@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Residual combinations: the learnt bypass, and residual branches that are left out for some sequences."""
+"""The learnt bypass."""
 
 from __future__ import annotations
 
@@ -32,8 +32,3 @@ class Bypass(ScheduledModule):
         if keep is not None:
             scale = scale * keep
         return chains.bypass(original, new, scale)
-
-
-def add_branch(x: Tensor, branch: Tensor, keep: Tensor | None) -> Tensor:
-    """x + keep * branch, without rescaling."""
-    return x + branch if keep is None else torch.addcmul(x, branch.to(x.dtype), keep)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
 from icefall_alp.models.zipformer.activations import SwooshL, SwooshR, scale_initial
-from icefall_alp.models.zipformer.bypass import add_branch
 from icefall_alp.models.zipformer.draws import dropout_masks, sequence_masks
 from icefall_alp.models.zipformer.normalization import BiasNorm
 from icefall_alp.models.zipformer.regularizers import Balancer, ScaleGrad, Whiten
@@ -52,7 +51,7 @@ class ConvNeXt(ScheduledModule):
         parameters = (first.weight, first.bias, second.weight, second.bias)
         y = chains.pointwise_feed_forward(y, *parameters, SwooshL.shift, SwooshL.offset, self.hidden_balancer)
         (keep,) = sequence_masks([self.now(self.layerdrop_rate)], y) if self.training else [None]
-        x = add_branch(x, y, None if keep is None else keep.unsqueeze(-1))
+        x, _ = chains.residual(x, y, None if keep is None else keep.unsqueeze(-1))
         return self.out_whiten(self.out_balancer(x))
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from icefall_alp.models.kernels import chains
 from icefall_alp.models.zipformer.attention import AttentionWeights, NonlinAttention, SelfAttention
-from icefall_alp.models.zipformer.bypass import Bypass, add_branch
+from icefall_alp.models.zipformer.bypass import Bypass
 from icefall_alp.models.zipformer.convolution import ConvModule
 from icefall_alp.models.zipformer.draws import NOTHING, LayerDraws
 from icefall_alp.models.zipformer.feedforward import FeedForward
@@ -82,18 +83,19 @@ class ZipformerLayer(ScheduledModule):
             context: what may be seen at this frame rate.
             draws: what is left out in this step.
         """
-        original = x
+        original, first, second, third = x, *draws.dropout
         weights, first_head = self.self_attn_weights(x, pos_emb, context.score_bias)
-        first, second, third = draws.dropout
-        x = x + self.feed_forward1(x, first)
-        x = add_branch(x, self.balancer_na(self.nonlin_attention(x, self._mixing(first_head))), draws.attention)
-        x = add_branch(x, self.self_attn1(x, weights), draws.attention)
-        x = add_branch(x, self.conv_module1(x, context.keep, context.chunk_size), draws.conv1)
-        x = add_branch(x, self.balancer_ff2(self.feed_forward2(x, second)), draws.ff2)
+        # x is the sum in float32, y the same for matrix products
+        x, y = chains.residual(x, self.feed_forward1(x, first), None)
+        mixed = self.balancer_na(self.nonlin_attention(y, self._mixing(first_head)))
+        x, y = chains.residual(x, mixed, draws.attention)
+        x, y = chains.residual(x, self.self_attn1(y, weights), draws.attention)
+        x, y = chains.residual(x, self.conv_module1(y, context.keep, context.chunk_size), draws.conv1)
+        x, _ = chains.residual(x, self.balancer_ff2(self.feed_forward2(y, second)), draws.ff2)
         x = self.bypass_mid(original, x)
-        x = add_branch(x, self.self_attn2(x, weights), draws.attention)
-        x = add_branch(x, self.conv_module2(x, context.keep, context.chunk_size), draws.conv2)
-        x = add_branch(x, self.balancer_ff3(self.feed_forward3(x, third)), draws.ff3)
+        x, y = chains.residual(x, self.self_attn2(x, weights), draws.attention)
+        x, y = chains.residual(x, self.conv_module2(y, context.keep, context.chunk_size), draws.conv2)
+        x, _ = chains.residual(x, self.balancer_ff3(self.feed_forward3(y, third)), draws.ff3)
         x = self.norm(self.balancer1(x))
         return self.whiten(self.balancer2(self.bypass(original, x, draws.layer)))
 

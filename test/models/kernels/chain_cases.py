@@ -56,6 +56,10 @@ _MAKERS: dict[str, Callable] = {
     "tanh_gate": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c)], ()),
     "bias_norm": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c), leaf()], ()),
     "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
+    "residual": lambda n, t, c, leaf: (
+        [leaf(n, t, c), leaf(n, t, c), (torch.rand(n, 1, 1) > 0.4).to(leaf(1).dtype)],
+        (),
+    ),
     "sum_groups": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, -(-t // 3), 3)], ()),
     "depthwise_conv": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c, 1, 5), leaf(c)], (2,)),
     "depthwise_image_conv": lambda n, t, c, leaf: ([leaf(n, t, 3, c), leaf(c, 1, 7, 7), leaf(c)], ()),

@@ -20,8 +20,8 @@ def on_the_device():
 
 
 FUSED = [
-    "swoosh", "swoosh_linear", "feed_forward", "pointwise_feed_forward", "gate", "tanh_gate", "bypass", "bias_norm",
-    "attention_weights",
+    "swoosh", "swoosh_linear", "feed_forward", "pointwise_feed_forward", "gate", "tanh_gate", "bypass", "residual",
+    "bias_norm", "attention_weights",
 ]  # fmt: skip
 
 
@@ -126,3 +126,60 @@ def test_norm_of_half_precision_is_in_full():
     y = triton_forms.bias_norm(x, bias, scale)
     assert y.dtype == torch.float32
     torch.testing.assert_close(y, plain.bias_norm(x, bias, scale))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("size", chain_cases.SIZES)
+def test_under_autocast_a_residual_sum_comes_in_both_types(size, kept):
+    (x, branch, keep), _ = chain_cases.arguments("residual", size)
+    keep = keep if kept else None
+    grads = [torch.randn_like(x), torch.randn_like(x).bfloat16()]
+    narrow = branch.detach().bfloat16().requires_grad_()
+    with torch.autocast(DEVICE, torch.bfloat16):
+        total, value = triton_forms.residual(x, narrow, keep)
+    expected, same = plain.residual(x, branch, keep)
+    assert total.dtype == torch.float32 and value.dtype == torch.bfloat16
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(
+        value.float(), expected, rtol=2**-7, atol=0
+    )  # the interpreter cuts off instead of rounding
+    ours = torch.autograd.grad((total, value), (x, narrow), grads)
+    torch.testing.assert_close(ours[0], grads[0] + grads[1].float())
+    exact = torch.autograd.grad((expected, same), (x, branch), grads)
+    torch.testing.assert_close(ours[1].float(), exact[1], rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_one_type_of_a_residual_sum_may_be_left_unused(used):
+    (x, branch, keep), _ = chain_cases.arguments("residual", "odd")
+    with torch.autocast(DEVICE, torch.bfloat16):
+        result = triton_forms.residual(x, branch, keep)[used]
+    grad_x, grad_branch = torch.autograd.grad(result, (x, branch), torch.ones_like(result))
+    assert torch.equal(grad_x, torch.ones_like(x))
+    assert torch.equal(grad_branch, torch.ones_like(x) * keep)
+
+
+def test_a_residual_sum_without_autocast_or_of_other_shapes_is_left_to_a_library():
+    x, branch = torch.randn(2, 3, 4), torch.randn(1, 3, 4)
+    assert triton_forms.residual(x, x, None)[1].dtype == torch.float32
+    with torch.autocast(DEVICE, torch.bfloat16):
+        assert torch.equal(triton_forms.residual(x, branch, None)[0], x + branch)
+        half = x.bfloat16()
+        assert torch.equal(triton_forms.residual(half, half, None)[1], half + half)
+
+
+@pytest.mark.parametrize("used", [0, 1])
+def test_weights_of_all_heads_or_of_the_first_may_be_left_unused(used):
+    tensors, constants = chain_cases.arguments("attention_weights", "odd")
+    grads = []
+    for form in (triton_forms, plain):
+        result = form.attention_weights(*tensors, *constants)[used]
+        grads.append(torch.autograd.grad(result.square().sum(), tensors[:4]))
+    torch.testing.assert_close(*grads, rtol=2e-5, atol=2e-5)
+
+
+def test_every_gradient_of_the_relative_scores_is_written(monkeypatch):
+    (*tensors, bias), constants = chain_cases.arguments("attention_weights", "odd")
+    weights, _ = triton_forms.attention_weights(*tensors, bias, *constants)
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda x, *shape, **_kind: torch.full(shape, torch.nan))
+    assert torch.autograd.grad(weights.square().sum(), tensors[3])[0].isfinite().all()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icefall_alp.models.zipformer.bypass import Bypass, add_branch
+from icefall_alp.models.zipformer.bypass import Bypass
 
 
 @pytest.mark.parametrize("batch_count", [0, 10000, 20000])
@@ -30,9 +30,3 @@ def test_bypass_skips_whole_sequences_without_rescaling():
     original, new, keep = torch.zeros(3, 4, 6), torch.ones(3, 4, 6), torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1)
     assert module(original, new, keep)[:, 0, 0].tolist() == [0.5, 0.0, 0.5]
     assert (module(original, new) == 0.5).all() and (module.eval()(original, new) == 0.5).all()
-
-
-def test_add_branch():
-    x, mask = torch.randn(5, 2, 3), torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0]).view(5, 1, 1)
-    assert torch.equal(add_branch(x, x, mask), x + mask * x)
-    assert torch.equal(add_branch(x, x, None), 2 * x)

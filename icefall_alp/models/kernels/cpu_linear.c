@@ -32,6 +32,10 @@ INLINE void multiply(const float *x, long stride, const float *panels, const flo
                      long rows, long depth, long n, int more) {
     for (long j = 0; j < n; j += PANEL) {
         long columns = MIN(PANEL, n - j), width = padded(columns);
+        if (width == columns) {
+            product_into(x, stride, 1, panels + j * depth, bias ? bias + j : 0, y + j, apart, width, rows, depth, more);
+            continue;
+        }
         product(x, stride, 1, panels + j * depth, out, width, rows, depth, 0);
         for (long r = 0; r < rows; r++) {
             float *to = y + r * apart + j;

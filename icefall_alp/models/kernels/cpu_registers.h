@@ -92,15 +92,17 @@ INLINE void store(void *y, long stride, const float *x, long width, long rows, l
     else store_rows(y, stride, x, width, rows, n, half);
 }
 
-// ---- c = a b, or c += a b: a (rows, depth) by any strides, b (depth, width) and c (rows, width) in whole registers.
+// ---- c = a b + bias, or c += a b: a (rows, depth) by any strides, b (depth, width) and c (rows, width), its rows at a
+// distance of `apart`, in whole registers; bias (width) or null.
 
-INLINE void tile(const float *a, long down, long right, const float *b, float *c, long width, long depth, int add,
-                 const int rows, const int registers) {
+INLINE void tile(const float *a, long down, long right, const float *b, const float *bias, float *c, long apart, long width,
+                 long depth, int add, const int rows, const int registers) {
     vec sums[ROWS][3];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
-        for (int j = 0; j < registers; j++) sums[r][j] = add ? *(vec *)(c + r * width + j * LANES) : (vec){0};
+        for (int j = 0; j < registers; j++)
+            sums[r][j] = add ? *(vec *)(c + r * apart + j * LANES) : bias ? *(const vec *)(bias + j * LANES) : (vec){0};
     for (long k = 0; k < depth; k++, b += width, a += right)
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
@@ -109,21 +111,30 @@ INLINE void tile(const float *a, long down, long right, const float *b, float *c
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
-        for (int j = 0; j < registers; j++) *(vec *)(c + r * width + j * LANES) = sums[r][j];
+        for (int j = 0; j < registers; j++) *(vec *)(c + r * apart + j * LANES) = sums[r][j];
 }
 
-INLINE void columns(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth,
-                    int add, const int registers) {
+INLINE void columns(const float *a, long down, long right, const float *b, const float *bias, float *c, long apart,
+                    long width, long rows, long depth, int add, const int registers) {
     long r = 0;
     for (; r + ROWS <= rows; r += ROWS)
-        tile(a + r * down, down, right, b, c + r * width, width, depth, add, ROWS, registers);
-    for (; r < rows; r++) tile(a + r * down, down, right, b, c + r * width, width, depth, add, 1, registers);
+        tile(a + r * down, down, right, b, bias, c + r * apart, apart, width, depth, add, ROWS, registers);
+    for (; r < rows; r++)
+        tile(a + r * down, down, right, b, bias, c + r * apart, apart, width, depth, add, 1, registers);
 }
 
-static inline void product(const float *a, long down, long right, const float *b, float *c, long width, long rows,
-                           long depth, int add) {
+static inline void product_into(const float *a, long down, long right, const float *b, const float *bias, float *c,
+                                long apart, long width, long rows, long depth, int add) {
     long j = 0;
-    for (; j + 3 * LANES <= width; j += 3 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 3);
-    if (width - j == 2 * LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 2);
-    else if (width - j == LANES) columns(a, down, right, b + j, c + j, width, rows, depth, add, 1);
+    for (; j + 3 * LANES <= width; j += 3 * LANES)
+        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 3);
+    if (width - j == 2 * LANES)
+        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 2);
+    else if (width - j == LANES)
+        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 1);
+}
+
+INLINE void product(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth,
+                    int add) {
+    product_into(a, down, right, b, 0, c, width, width, rows, depth, add);
 }

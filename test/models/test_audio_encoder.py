@@ -357,3 +357,20 @@ def test_unknown_settings_are_refused(encoder, tmp_path):
     for path in (tmp_path / "encoder", icefall_checkpoint(encoder, tmp_path / "a.pt")):
         with pytest.raises(UserError, match="unknown setting heads"):
             AudioEncoder.load(path, heads=4)
+
+
+def test_a_frozen_encoder_is_one_graph_for_each_length_behind_the_look_at_lengths(encoder):
+    """What PyTorch's compiler needs for CUDA graphs: nothing reads the device, nothing decides, after the first look."""
+    graphs = []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(encoder, dynamic=False, backend=backend)
+    encode(encoder, [90, 40])  # the table of positions is now as long as it needs to be
+    for frames in (90, 60, 90, 60):
+        ours, _ = encode(compiled, [frames, 40])
+        torch.testing.assert_close(ours, encode(encoder, [frames, 40])[0], rtol=1e-3, atol=1e-4)
+    torch.compiler.reset()
+    assert len(graphs) == 4  # the look and the encoder, for two lengths

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import torch
+from torch import nn
 
 from benchmarks import _workload
 from benchmarks.timing import count_flops, report, report_limits, take_turns
@@ -14,23 +16,28 @@ from benchmarks.timing import count_flops, report, report_limits, take_turns
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which encoder on what batch."""
     _workload.add_encoder_arguments(parser, max_duration=80.0)
+    parser.add_argument("--compile", action="store_true", help="also by torch.compile, on a GPU as CUDA graphs")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Time both forms of the encoder."""
+    """Time both forms of the encoder, and what PyTorch's compiler makes of its definition."""
     encoder = _workload.build_encoder(arguments).eval()
     features, lens = _workload.make_features(arguments, encoder.config.feature_dim)
 
     @torch.no_grad()
-    def encode() -> None:
+    def encode(model: nn.Module) -> None:
         with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bfloat16):
-            encoder(features, lens)
+            model(features, lens)
 
     def plain() -> None:
         with _workload.plain_eager():
-            encode()
+            encode(encoder)
 
+    contenders = {"plain eager": plain, "ours": partial(encode, encoder)}
+    if arguments.compile:
+        mode = "default" if arguments.device.type == "cpu" else "reduce-overhead"
+        contenders["compiled"] = partial(encode, torch.compile(encoder, dynamic=False, mode=mode))
     seconds = float(lens.sum()) / _workload.FRAMES_PER_SECOND
-    times = take_turns({"plain eager": plain, "ours": encode}, arguments.device, arguments.rounds, repeats=1)
+    times = take_turns(contenders, arguments.device, arguments.rounds, repeats=1)
     report(times, "plain eager")
     report_limits(times["ours"], count_flops(plain), seconds, arguments.device)

@@ -360,7 +360,7 @@ def test_unknown_settings_are_refused(encoder, tmp_path):
 
 
 def test_a_frozen_encoder_is_one_graph_for_each_length_behind_the_look_at_lengths(encoder):
-    """What PyTorch's compiler needs for CUDA graphs: nothing reads the device, nothing decides, after the first look."""
+    """As a compiler needs it for CUDA graphs: after the first look nothing reads the device, nothing decides."""
     graphs = []
 
     def backend(graph, _inputs):

@@ -26,6 +26,7 @@ from icefall_alp.models.kernels.plain import (  # noqa: F401  (a library is as g
 
 CACHED_SCORES = 2**19  # numbers
 LINEAR_ABOVE = 20.0  # softplus(z) is z in float32
+FREE_TO_LOOK = ("cpu",)  # on any other device reading a number is waiting
 ONEDNN_COLUMNS = 16  # of the output, at most
 ONEDNN_WEIGHTS = 2**15  # at least
 
@@ -389,7 +390,7 @@ def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad
     mean_diag = scatter.diagonal(dim1=1, dim2=2).sum() / channels
     metric = scatter.square().sum() / channels / (mean_diag.square() + TINY)
     violated = metric >= limit
-    if x.device.type == "cpu" and not violated:  # looking costs nothing on a CPU; elsewhere it would wait
+    if x.device.type in FREE_TO_LOOK and not violated:
         return grad, violated
     scatter.diagonal(dim1=1, dim2=2).sub_(metric * mean_diag)
     direction = centred @ scatter

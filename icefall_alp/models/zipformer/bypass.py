@@ -8,23 +8,22 @@ from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
 from icefall_alp.models.zipformer.regularizers import limit_param
-from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
+from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
 
 class Bypass(ScheduledModule):
     """original + (new - original) * scale, with one learnt scale for each channel.
 
-    In training, gradients are turned around that would push a scale out of [scale_min, 1]. `skip_rate` is how often a
-    sequence takes `original` alone: the masks are drawn for a whole encoder. arXiv:2310.11230, section 3.1.
+    In training, gradients are turned around that would push a scale out of [scale_min, 1]. arXiv:2310.11230, section
+    3.1.
     """
 
     scale_max = 1.0
 
-    def __init__(self, dim: int, skip_rate: Scheduled = 0.0) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.bypass_scale = nn.Parameter(torch.full((dim,), 0.5))
         self.scale_min = schedule((0, 0.9), (20000, 0.2))
-        self.skip_rate = skip_rate
 
     def forward(self, original: Tensor, new: Tensor, keep: Tensor | None = None) -> Tensor:
         """Two tensors (N, T, dim) to one; `keep` (N, 1, 1) is 0 for sequences that take `original`."""

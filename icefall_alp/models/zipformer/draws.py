@@ -71,10 +71,14 @@ def draw(config: ZipformerConfig, stacks: Sequence[Sequence[ZipformerLayer]], x:
 
 def draw_layers(layers: Sequence[ZipformerLayer], x: Tensor) -> list[LayerDraws]:
     """For each of `layers`."""
-    branches = iter(sequence_masks([rate for layer in layers for rate in layer.skip_rates()], x))
+    rates = [layer.skip_rates() for layer in layers]
+    branches = iter(sequence_masks([rate for of_layer in rates for rate in of_layer.values()], x))
     modules = [module for layer in layers for module in layer.feed_forwards()]
     dropouts = iter(dropout_masks([m.dropout_rate() for m in modules], [m.hidden_dim for m in modules], x))
-    return [LayerDraws(*islice(branches, 6), tuple(islice(dropouts, 3))) for _ in layers]
+    return [
+        LayerDraws(**{name: next(branches) for name in of_layer}, dropout=tuple(islice(dropouts, 3)))
+        for of_layer in rates
+    ]
 
 
 def sequence_masks(rates: Sequence[float], x: Tensor) -> list[Tensor | None]:

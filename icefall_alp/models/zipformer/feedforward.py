@@ -23,10 +23,15 @@ class FeedForward(ScheduledModule):
 
     def dropout_rate(self) -> float:
         """Of the hidden layer at present."""
-        return self.now(self.dropout_p)
+        return self.now(self.dropout_p) if self.training else 0.0
 
     def forward(self, x: Tensor, dropout: Tensor | None = None) -> Tensor:
-        """Apply frame by frame; `dropout`, drawn for a whole encoder, is a mask (N, 1, hidden_dim)."""
+        """Apply frame by frame.
+
+        Args:
+            x: (N, T, dim).
+            dropout: a mask (N, 1, hidden_dim), drawn for a whole encoder; whatever is `out_proj` is given it.
+        """
         first, second = self.in_proj, self.out_proj
         if bare(first, Linear) and bare(second, ActDropLinear):
             return self.out_whiten(second.after(first, self.hidden_balancer, x, dropout))

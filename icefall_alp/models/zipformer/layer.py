@@ -37,7 +37,7 @@ class ZipformerLayer(ScheduledModule):
         super().__init__()
         # Unused, but part of every public checkpoint; without a gradient DDP need not look for it.
         self.bypass_scale = nn.Parameter(torch.full((dim,), 0.5), requires_grad=False)
-        self.bypass = Bypass(dim, skip_rate)
+        self.bypass, self.skip_rate = Bypass(dim), skip_rate
         self.bypass_mid = Bypass(dim)
         self.self_attn_weights = AttentionWeights(dim, pos_dim, num_heads, query_head_dim, pos_head_dim)
         self.self_attn1 = SelfAttention(dim, num_heads, value_head_dim)
@@ -68,11 +68,17 @@ class ZipformerLayer(ScheduledModule):
         """The three modules, in order."""
         return [self.feed_forward1, self.feed_forward2, self.feed_forward3]
 
-    def skip_rates(self) -> list[float]:
-        """How often a sequence leaves out each branch at present, in the order of `LayerDraws`."""
-        convs = self.conv_skip_rate, self.conv_skip_rate
-        rates = self.attention_skip_rate, *convs, self.ff2_skip_rate, self.ff3_skip_rate, self.bypass.skip_rate
-        return [self.now(rate) for rate in rates]
+    def skip_rates(self) -> dict[str, float]:
+        """How often a sequence leaves out each branch at present, by the names of `LayerDraws`."""
+        rates = {
+            "attention": self.attention_skip_rate,
+            "conv1": self.conv_skip_rate,
+            "conv2": self.conv_skip_rate,
+            "ff2": self.ff2_skip_rate,
+            "ff3": self.ff3_skip_rate,
+            "layer": self.skip_rate,
+        }
+        return {name: self.now(rate) if self.training else 0.0 for name, rate in rates.items()}
 
     def forward(self, x: Tensor, pos_emb: Tensor, context: Context, draws: LayerDraws = NOTHING) -> Tensor:
         """One layer.
@@ -81,7 +87,7 @@ class ZipformerLayer(ScheduledModule):
             x: (N, T, dim).
             pos_emb: positional table (2T-1, pos_dim).
             context: what may be seen at this frame rate.
-            draws: what is left out in this step.
+            draws: what is left out in this step; on its own a layer draws nothing.
         """
         original, first, second, third = x, *draws.dropout
         weights, first_head = self.self_attn_weights(x, pos_emb, context.score_bias)

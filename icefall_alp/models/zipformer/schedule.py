@@ -19,7 +19,8 @@ from torch import Tensor, nn
 class Schedule:
     """Linear interpolation between `points` (batch count, value), constant outside of them.
 
-    `schedule` gives one object for the same points; what it is at a batch count is computed once for all modules.
+    `schedule` gives one object for the same points, whose value at a batch count is computed once for all modules.
+    Equal is only a schedule and itself.
 
     Attributes:
         points: pairs with increasing batch counts.
@@ -29,7 +30,7 @@ class Schedule:
     points: tuple[tuple[float, float], ...]
     default: float = 0.0
 
-    @lru_cache(maxsize=4096)  # noqa: B019  (schedules live as long as the program)
+    @lru_cache(maxsize=4096)  # noqa: B019  (it may keep some thousand schedules)
     def at(self, batch_count: float) -> float:
         """Value of the schedule at `batch_count`."""
         after = bisect_right(self.points, batch_count, key=lambda point: point[0])

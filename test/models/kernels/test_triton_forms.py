@@ -164,8 +164,8 @@ def test_a_residual_sum_without_autocast_or_of_other_shapes_is_left_to_a_library
     assert triton_forms.residual(x, x, None)[1].dtype == torch.float32
     with torch.autocast(DEVICE, torch.bfloat16):
         assert torch.equal(triton_forms.residual(x, branch, None)[0], x + branch)
-        half = x.bfloat16()
-        assert torch.equal(triton_forms.residual(half, half, None)[1], half + half)
+        total, value = triton_forms.residual(x.bfloat16(), x.bfloat16(), None)
+    assert total is value
 
 
 @pytest.mark.parametrize("used", [0, 1])
@@ -181,5 +181,9 @@ def test_weights_of_all_heads_or_of_the_first_may_be_left_unused(used):
 def test_every_gradient_of_the_relative_scores_is_written(monkeypatch):
     (*tensors, bias), constants = chain_cases.arguments("attention_weights", "odd")
     weights, _ = triton_forms.attention_weights(*tensors, bias, *constants)
-    monkeypatch.setattr(torch.Tensor, "new_empty", lambda x, *shape, **_kind: torch.full(shape, torch.nan))
+    made = []
+    monkeypatch.setattr(
+        torch.Tensor, "new_empty", lambda x, *shape, **_kind: made.append(shape) or torch.full(shape, torch.nan)
+    )
     assert torch.autograd.grad(weights.square().sum(), tensors[3])[0].isfinite().all()
+    assert (6, 7, 13) in made

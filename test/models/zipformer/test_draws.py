@@ -10,7 +10,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from icefall_alp.models.zipformer.draws import LayerDraws, draw_layers, dropout_masks, feature_mask, sequence_masks
+from icefall_alp.models.zipformer import encoder
+from icefall_alp.models.zipformer.draws import (
+    NOTHING,
+    LayerDraws,
+    draw,
+    draw_layers,
+    dropout_masks,
+    feature_mask,
+    sequence_masks,
+)
+from icefall_alp.models.zipformer.feedforward import FeedForward
 
 BRANCHES = {  # field of the draws: what its sequences leave out
     "attention": ("nonlin_attention", "self_attn1", "self_attn2"),
@@ -69,25 +79,79 @@ def test_rates_of_0_and_1_and_no_sequences():
 
 def test_all_layers_are_drawn_in_one_go(layers):
     for layer in layers:  # as late in training, where layers differ by the frame rate of their stack only
-        layer.bypass.skip_rate = 0.05
+        layer.skip_rate = 0.05
     x = torch.ones(3, 4)
     with Operations() as operations:
         drawn = draw_layers(layers, x)
-    rates = {rate for layer in layers for rate in layer.skip_rates()}
+    rates = {rate for layer in layers for rate in layer.skip_rates().values()}
     assert len(drawn) == len(layers) > 3 and operations.names["rand"] == len(rates) + 1
     computed = sum(count for name, count in operations.names.items() if "split" not in name and "view" not in name)
     assert computed == 3 * (len(rates) + 1) + 1  # numbers, comparison, type; dropout is rescaled
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(LayerDraws) if field.name != "dropout"])
-def test_every_rate_reaches_its_own_mask(layers, name):
-    rates = [0.0] * 6
-    rates[[field.name for field in fields(LayerDraws)].index(name)] = 1.0
-    layers[1].skip_rates = lambda: rates
+@pytest.mark.parametrize(
+    ("rate", "names"),
+    [
+        ("attention_skip_rate", ["attention"]),
+        ("conv_skip_rate", ["conv1", "conv2"]),
+        ("ff2_skip_rate", ["ff2"]),
+        ("ff3_skip_rate", ["ff3"]),
+        ("skip_rate", ["layer"]),
+    ],
+)
+def test_every_rate_reaches_its_own_masks(layers, rate, names):
+    for other in ("attention_skip_rate", "conv_skip_rate", "ff2_skip_rate", "ff3_skip_rate", "skip_rate"):
+        setattr(layers[1], other, 1.0 if other == rate else 0.0)
     drawn = draw_layers(layers, torch.ones(3, 4))
     left_out = [field.name for field in fields(LayerDraws)[:6] if getattr(drawn[1], field.name) is not None]
-    assert left_out == [name] and getattr(drawn[1], name).tolist() == [[[0.0]]] * 3
+    assert left_out == names
+    assert all(getattr(drawn[1], name).tolist() == [[[0.0]]] * 3 for name in names)
     assert drawn[0].conv1 is not None
+
+
+def test_a_training_encoder_hands_every_layer_its_own_draws(tiny, tiny_input, layers, monkeypatch):
+    drawn, given, masked = [], [], []
+    monkeypatch.setattr(encoder, "draw", lambda *arguments: drawn.extend(draw(*arguments)) or drawn)
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda _layer, arguments: given.append(arguments[3]))
+    stacks = [getattr(stack, "encoder", stack) for stack in tiny.encoder.encoder.encoders]
+    for stack in stacks:
+        stack.register_forward_pre_hook(lambda _stack, arguments: masked.append(arguments[2].features))
+    tiny.encoder(*tiny_input[:2])
+    wanted = [of_layer for of_stack in drawn for of_layer in of_stack.layers]
+    assert len(wanted) == len(layers) and all(a is b for a, b in zip(given, wanted, strict=True))
+    assert all(a is b.features and a.shape[1] == 1 for a, b in zip(masked, drawn, strict=True))
+    given.clear()
+    tiny.eval()
+    tiny.encoder(*tiny_input[:2])
+    assert given == [NOTHING] * len(layers)
+
+
+def test_a_frozen_layer_of_a_training_encoder_leaves_out_nothing(layers):
+    layers[1].eval().skip_rate = 0.9
+    assert draw_layers(layers, torch.ones(3, 4))[1] == NOTHING
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+def test_dropout_of_all_channels_leaves_the_bias(hooked):
+    module, x = FeedForward(6, 10).train(), torch.randn(2, 5, 6)
+    if hooked:
+        module.out_proj.register_forward_hook(lambda _module, _arguments, out: out)
+    assert torch.equal(module(x, torch.zeros(2, 1, 10)), module.out_proj.bias.expand(2, 5, 6))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_layer_gives_every_feed_forward_module_its_mask(tiny, tiny_input, place):
+    layer, seen, given = tiny.encoder.layers()[0], [], []
+    layer.register_forward_pre_hook(lambda _layer, arguments: seen.append(arguments[:3]))
+    masks = [None, None, None]
+    masks[place] = torch.zeros(3, 1, layer.feed_forwards()[place].hidden_dim)
+    with torch.no_grad():
+        tiny.encoder(*tiny_input[:2])
+        for module in layer.feed_forwards():
+            module.register_forward_pre_hook(lambda _module, arguments: given.append(arguments[1]))
+        layer(*seen[0], LayerDraws(dropout=tuple(masks)))
+    assert [mask is None for mask in given] == [mask is None for mask in masks]
 
 
 @pytest.mark.parametrize("name", BRANCHES)

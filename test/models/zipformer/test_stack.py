@@ -18,5 +18,5 @@ def test_layers_of_a_stack_start_alike_and_keep_their_own_skip_rates(golden, mak
         first = layers[0].state_dict()
         for layer in layers[1:]:
             assert all(torch.equal(v, first[k]) for k, v in layer.state_dict().items())
-            assert layer.bypass.skip_rate != layers[0].bypass.skip_rate
+            assert layer.skip_rate != layers[0].skip_rate
             assert layer.norm.bias.data_ptr() != layers[0].norm.bias.data_ptr()

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from icefall_alp.models.kernels.closed_modifiers import balancer_gradient, whiten_gradient  # noqa: F401  (chains too)
 from icefall_alp.models.kernels.plain import (  # noqa: F401  (a library is as good at some)
     SLOPE,
-    TINY,
     by_head,
     depthwise_image_conv,
     mix,
+    repeat_frames,
     residual,
     sum_groups,
 )
 
 CACHED_SCORES = 2**19  # numbers
 LINEAR_ABOVE = 20.0  # softplus(z) is z in float32
-FREE_TO_LOOK = ("cpu",)  # on any other device reading a number is waiting
 ONEDNN_COLUMNS = 16  # of the output, at most
 ONEDNN_WEIGHTS = 2**15  # at least
 
@@ -223,13 +223,16 @@ def rows_of(x: Tensor) -> Tensor:
     return x if even else x.clone(memory_format=torch.contiguous_format)  # an axis of one may have any stride
 
 
-def rows_of_a_scale(x: Tensor, scale: Tensor) -> int:
-    """Rows of frames (N, T, C) that share a row of a bypass's scale, (C,) or (N, 1, C); never 0, to divide by."""
-    return max(1, len(x) * x.shape[1] if scale.dim() == 1 else x.shape[1])
+def bypass_fits(original: Tensor, new: Tensor, scale: Tensor, bias, log_scale, factor: int) -> bool:
+    """Whether a kernel's shapes are given: nothing is broadcast but the scale."""
+    items, frames, channels = original.shape if original.dim() == 3 else (0, 0, -1)
+    fits = new.shape == (items, -(-frames // factor), channels) and scale.shape in ((channels,), (items, 1, channels))
+    return fits and (bias is None or (bias.shape == (channels,) and log_scale.numel() == 1))
 
 
-def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:  # noqa: D103
-    return run(_Bypass, original, new, scale)
+def bypass(original, new, scale, bias=None, log_scale=None, factor: int = 1) -> Tensor:  # noqa: D103
+    new = new if bias is None else bias_norm(new, bias, log_scale)
+    return run(_Bypass, original, repeat_frames(new, factor, original.shape[1]), scale)
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
@@ -339,60 +342,3 @@ def attention_weights(  # noqa: D103
         scores = attention_scores(q, k, by_head(p, num_heads), pos.repeat_interleave(p.shape[0], dim=0))
     scores = scores if modify is None else modify(scores)
     return attention_softmax(scores.unflatten(0, (num_heads, -1)), bias)
-
-
-def balancer_gradient(
-    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
-) -> Tensor:
-    """The loss has, per channel, a gradient that is a straight line in x."""
-    wide = x.float()
-    intercept, slope = balancer_line(wide, limits, grad_scale, dim)
-    return torch.addcmul(intercept, slope, wide).mul_(grad.float().abs()).add_(grad).to(grad.dtype)
-
-
-def balancer_line(x: Tensor, limits: tuple[float, ...], grad_scale: float, dim: int) -> tuple[Tensor, Tensor]:
-    """Scaled intercept and slope of the balancer loss's gradient, as a function of x, for each channel."""
-    others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
-    mean = x.mean(others, keepdim=True)
-    square = x.square().mean(others, keepdim=True)
-    return line_from_moments(mean, square, limits, grad_scale)
-
-
-def line_from_moments(
-    mean: Tensor, square: Tensor, limits: tuple[float, ...], grad_scale: float
-) -> tuple[Tensor, Tensor]:
-    """`balancer_line` from the mean of x and that of its square."""
-    low_mean, high_mean, low_rms, high_rms = limits
-    raw_var = square - mean.square()
-    var = raw_var.clamp(min=TINY)
-    std, rms = var.sqrt(), square.clamp(min=TINY).sqrt()
-    side = _outside(mean / std, low_mean, high_mean) / std
-    # where a floor is active its value is a constant, and what would differentiate through it vanishes
-    bend = torch.where(raw_var > TINY, side * mean / var, 0.0)
-    size = torch.where(square > TINY, _outside(rms, low_rms, high_rms) / rms.square(), 0.0)
-    intercept, slope = side + bend * mean, size - bend
-    loss_rms = ((intercept + slope * mean).square() + slope.square() * (square - mean.square()).clamp(min=0.0)).sqrt()
-    scale = grad_scale / loss_rms.clamp(min=TINY)
-    return intercept * scale, slope * scale
-
-
-def _outside(value: Tensor, low: float, high: float) -> Tensor:
-    """1 above the interval, -1 below, 0 inside."""
-    return (value > high).to(value.dtype) - (value < low).to(value.dtype)
-
-
-def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad_scale: float) -> tuple[Tensor, Tensor]:
-    """The metric's gradient is the centred activations times their scatter less a multiple of the identity."""
-    channels = x.shape[-1]
-    grouped = x.float().reshape(-1, num_groups, channels // num_groups).transpose(0, 1)
-    centred = grouped - grouped.mean(1, keepdim=True)
-    scatter = centred.transpose(1, 2) @ centred
-    mean_diag = scatter.diagonal(dim1=1, dim2=2).sum() / channels
-    metric = scatter.square().sum() / channels / (mean_diag.square() + TINY)
-    violated = metric >= limit
-    if x.device.type in FREE_TO_LOOK and not violated:
-        return grad, violated
-    scatter.diagonal(dim1=1, dim2=2).sub_(metric * mean_diag)
-    direction = centred @ scatter
-    scale = torch.where(violated, grad_scale * grad.float().norm() / (direction.norm() + TINY), 0.0)
-    return grad + (direction.transpose(0, 1).reshape(grad.shape) * scale).to(grad.dtype), violated

@@ -88,102 +88,19 @@ void gate_backward(const void *grad, const void *x, const void *g, const float *
     }
 }
 
-// ---- BiasNorm, float32: y = x s with s = exp(log_scale) inverse, inverse = 1 / rms(x - bias) of a row.
+// ---- Weighted sums of groups of frames: x (items, frames, n), rows with a stride, to y (items, groups, n); weights (..,
+// groups, factor), each item's at a distance of `step`. The last group may be cut short.
 
-void bias_norm(const float *x, const float *bias, const float *log_scale, float *y, float *inverse, long rows, long n,
-               int threads) {
-    float gain = expf(*log_scale);
-    PARALLEL(rows * n, threads)
-    for (long r = 0; r < rows; r++) {
-        const float *from = x + r * n;
-        float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-        for (long i = 0; i < n; i++) sum += (from[i] - bias[i]) * (from[i] - bias[i]);
-        inverse[r] = 1.0f / sqrtf(sum / n);
-        float scale = inverse[r] * gain;
-#pragma omp simd
-        for (long i = 0; i < n; i++) y[r * n + i] = from[i] * scale;
-    }
-}
-
-// pulls (rows): derivatives by log(s); grad_bias: one row for each SHARE rows
-void bias_norm_backward(const float *grad, const float *x, const float *bias, const float *log_scale,
-                        const float *inverse, float *grad_x, float *grad_bias, float *pulls, long rows, long n,
-                        int threads) {
-    float gain = expf(*log_scale);
-    PARALLEL(rows * n, threads)
-    for (long first = 0; first < rows; first += SHARE) {
-        float *sums = grad_bias + first / SHARE * n;
-        memset(sums, 0, n * sizeof(float));
-        for (long r = first; r < MIN(rows, first + SHARE); r++) {
-            const float *from = x + r * n, *pulled = grad + r * n;
-            float scale = inverse[r] * gain, pull = 0.0f;
-#pragma omp simd reduction(+ : pull)
-            for (long i = 0; i < n; i++) pull += pulled[i] * from[i];
-            pulls[r] = pull *= scale;
-            pull *= inverse[r] * inverse[r] / n;
-#pragma omp simd
-            for (long i = 0; i < n; i++) {
-                float through_rms = (from[i] - bias[i]) * pull;
-                sums[i] += through_rms;
-                grad_x[r * n + i] = pulled[i] * scale - through_rms;
-            }
-        }
-    }
-}
-
-// ---- Bypass: y = x + (new - x) scale, the scale's row shared by `share` rows; x and y float32.
-
-INLINE void bypass_row(const float *x, const void *new, const float *scale, float *y, long n, int half) {
-#pragma omp simd
-    for (long i = 0; i < n; i++) y[i] = x[i] + (get(new, i, half) - x[i]) * scale[i];
-}
-
-void bypass(const float *x, const void *new, const float *scale, float *y, long rows, long n, long share, int half,
-            int threads) {
-    PARALLEL(rows * n, threads)
-    for (long r = 0; r < rows; r++)
-        FOR_TYPE(half, bypass_row(x + r * n, at(new, r * n, H), scale + r / share * n, y + r * n, n, H));
-}
-
-INLINE void bypass_backward_row(const float *grad, const float *x, const void *new, const float *scale, float *grad_x,
-                                void *grad_new, float *sums, long n, int half) {
-#pragma omp simd
-    for (long i = 0; i < n; i++) {
-        float through = grad[i] * scale[i];
-        sums[i] += grad[i] * (get(new, i, half) - x[i]);
-        put(grad_new, i, half, through);
-        grad_x[i] = grad[i] - through;
-    }
-}
-
-// grad_scale: one row for each `part` rows, all of one row of the scale
-void bypass_backward(const float *grad, const float *x, const void *new, const float *scale, float *grad_x,
-                     void *grad_new, float *grad_scale, long rows, long n, long share, long part, int half,
-                     int threads) {
-    PARALLEL(rows * n, threads)
-    for (long first = 0; first < rows; first += part) {
-        float *sums = grad_scale + first / part * n;
-        memset(sums, 0, n * sizeof(float));
-        for (long r = first, i = r * n; r < MIN(rows, first + part); r++, i += n)
-            FOR_TYPE(half, bypass_backward_row(grad + i, x + i, at(new, i, H), scale + r / share * n, grad_x + i,
-                                               to(grad_new, i, H), sums, n, H));
-    }
-}
-
-// ---- Weighted sums of groups of frames: x (items, frames, n) to y (items, groups, n); weights (.., groups, factor), each
-// item's at a distance of `step`. The last group may be cut short.
-
-void sum_groups(const float *x, const float *weights, float *y, long items, long frames, long n, long groups,
-                long factor, long step, int threads) {
+void sum_groups(const float *x, const float *weights, float *y, long items, long frames, long n, long stride,
+                long groups, long factor, long step, int threads) {
     PARALLEL(items * frames * n, threads)
     for (long g = 0; g < items * groups; g++) {
         const float *w = weights + g / groups * step + g % groups * factor;
-        const float *from = x + (g / groups * frames + g % groups * factor) * n;
+        const float *from = x + (g / groups * frames + g % groups * factor) * stride;
         long count = MIN(factor, frames - g % groups * factor);
         for (long i = 0; i < n; i++) y[g * n + i] = w[0] * from[i];
         for (long k = 1; k < count; k++)
-            for (long i = 0; i < n; i++) y[g * n + i] += w[k] * from[k * n + i];
+            for (long i = 0; i < n; i++) y[g * n + i] += w[k] * from[k * stride + i];
     }
 }
 

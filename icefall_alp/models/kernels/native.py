@@ -12,6 +12,7 @@ from torch import Tensor
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import residual, whiten_gradient  # noqa: F401  (a library is as good at them)
+from icefall_alp.models.kernels.closed_modifiers import line_from_moments
 from icefall_alp.models.kernels.native_convolutions import depthwise_conv, depthwise_image_conv, image_conv  # noqa: F401
 from icefall_alp.models.kernels.native_library import call
 from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains too)
@@ -28,7 +29,7 @@ from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains 
     swoosh_linear,
 )
 
-SHARE = 64  # rows of one partial sum, as in cpu_elementwise.c
+SHARE = 64  # rows of one partial sum, as in the loops
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -110,25 +111,30 @@ def _shares(rows: int, channels: int, share: int = SHARE) -> Tensor:
 
 class _Bypass(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
-        original, new, scale = original.contiguous(), new.contiguous(), scale.contiguous()
-        y = torch.empty_like(original)
-        call("bypass", new, original, new, scale, y, *sizes_of(original), closed.rows_of_a_scale(original, scale))
-        ctx.save_for_backward(original, new, scale)
+    def forward(ctx, original, new, scale, bias: Tensor | None, log_scale: Tensor | None, factor: int) -> Tensor:
+        original, new, scale = rows_of(original), new.contiguous(), scale.contiguous()
+        bias = bias if bias is None else bias.contiguous()
+        y, inverse = original.new_empty(original.shape), None if bias is None else new.new_empty(sizes_of(new)[0])
+        sizes = (*original.shape, original.stride(1), factor)
+        call("bypass", None, original, new, scale, bias, log_scale, y, inverse, *sizes, scale.dim() > 1)
+        ctx.save_for_backward(original, new, scale, bias, log_scale, inverse)
+        ctx.sizes = sizes
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        original, new, scale = ctx.saved_tensors
-        rows, channels = sizes_of(original)
-        shared = closed.rows_of_a_scale(original, scale)
-        part = SHARE if scale.dim() == 1 else shared
-        grad_x, grad_new, shares = torch.empty_like(original), torch.empty_like(new), _shares(rows, channels, part)
+    def backward(ctx, grad: Tensor):
+        _, new, scale, bias, _, inverse = ctx.saved_tensors
+        (rows, channels), own = sizes_of(new), scale.dim() > 1
+        part = max(1, new.shape[1]) if own else SHARE
+        grad_original, grad_new, sums = grad.new_empty(grad.shape), torch.empty_like(new), _shares(rows, channels, part)
+        biases, pulls = (None, None) if bias is None else (torch.empty_like(sums), torch.empty_like(inverse))
         call(
-            "bypass_backward", new, grad.contiguous(), original, new, scale, grad_x, grad_new, shares,
-            rows, channels, shared, part,
+            "bypass_backward", None, grad.contiguous(), *ctx.saved_tensors, grad_original, grad_new, sums, biases,
+            pulls, *ctx.sizes, part, own,
         )  # fmt: skip
-        return grad_x, grad_new, shares.sum(0) if scale.dim() == 1 else shares.view(scale.shape)
+        grad_scale = sums.view(scale.shape) if own else sums.sum(0)
+        of_norm = (None, None) if bias is None else (biases.sum(0), pulls.sum())
+        return grad_original, grad_new, grad_scale, *of_norm, None
 
 
 def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
@@ -155,12 +161,13 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D1
     return closed.run(_BiasNorm, x, bias, log_scale)
 
 
-def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:  # noqa: D103
-    fits = original.dim() == 3 and new.shape == original.shape
-    fits = fits and scale.shape in (original.shape[-1:], (len(original), 1, original.shape[-1]))
-    if not (fits and float32(original, scale) and known(new)):
-        return closed.bypass(original, new, scale)
-    return closed.run(_Bypass, original, new, scale)
+def bypass(original, new, scale, bias=None, log_scale=None, factor: int = 1) -> Tensor:  # noqa: D103
+    if not (
+        closed.bypass_fits(original, new, scale, bias, log_scale, factor)
+        and float32(original, new, scale, bias, log_scale)
+    ):
+        return closed.bypass(original, new, scale, bias, log_scale, factor)
+    return closed.run(_Bypass, original, new, scale, bias, log_scale, factor)
 
 
 def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
@@ -169,8 +176,9 @@ def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
     fits = x.dim() == 3 and items in (1, len(x)) and 0 <= groups * factor - x.shape[1] < factor
     if torch.is_grad_enabled() or not (fits and float32(x, weights)):
         return closed.sum_groups(x, weights)
-    x, weights, y = x.contiguous(), weights.contiguous(), x.new_empty(len(x), groups, x.shape[-1])
-    call("sum_groups", None, x, weights, y, *x.shape, groups, factor, 0 if items == 1 else groups * factor)
+    x, weights, y = rows_of(x), weights.contiguous(), x.new_empty(len(x), groups, x.shape[-1])
+    step = 0 if items == 1 else groups * factor
+    call("sum_groups", None, x, weights, y, *x.shape, x.stride(1), groups, factor, step)
     return y
 
 
@@ -184,7 +192,7 @@ def balancer_gradient(
     rows, channels = laid.shape
     sums, squares = _shares(rows, channels), _shares(rows, channels)
     call("moments", x, laid, sums, squares, rows, channels, laid.stride(0))
-    line = closed.line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
+    line = line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
     out = torch.empty_like(pulled)
     call("add_line", x, laid, pulled, *line, out, rows, channels, laid.stride(0))
     return out.movedim(-1, dim)

@@ -14,7 +14,7 @@ from icefall_alp.utils.native_library import NativeLibrary
 FOLDER = Path(__file__).parent
 SOURCES = [
     FOLDER / f"cpu_{name}.c"
-    for name in ("elementwise", "linear", "attention", "depthwise", "convolution", "scaled_adam")
+    for name in ("elementwise", "bypass", "linear", "attention", "depthwise", "convolution", "scaled_adam")
 ]
 HEADERS = [FOLDER / f"cpu_{name}.h" for name in ("numbers", "registers")]
 SIGNATURES = {
@@ -28,9 +28,9 @@ SIGNATURES = {
     "gate_backward": (6, 4, 0, 3),
     "bias_norm": (5, 2, 0, 1),
     "bias_norm_backward": (8, 2, 0, 1),
-    "bypass": (4, 3, 0, 2),
-    "bypass_backward": (7, 4, 0, 2),
-    "sum_groups": (3, 6, 0, 1),
+    "bypass": (7, 5, 0, 2),
+    "bypass_backward": (12, 6, 0, 2),
+    "sum_groups": (3, 7, 0, 1),
     "moments": (3, 3, 0, 2),
     "add_line": (5, 3, 0, 2),
     "attention_weights": (6, 10, 0, 2),

@@ -71,9 +71,22 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
     return wide * (wide - bias).square().mean(-1, keepdim=True).rsqrt() * log_scale.exp()
 
 
-def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
-    """original + (new - original) scale: (N, T, C), scale (C,) or (N, 1, C)."""
-    return original + (new - original) * scale
+def bypass(
+    original: Tensor, new: Tensor, scale: Tensor, bias: Tensor | None = None, log_scale: Tensor | None = None,
+    factor: int = 1,
+) -> Tensor:  # fmt: skip
+    """original + (new - original) scale: (N, T, C), scale (C,) or (N, 1, C).
+
+    Where a bias (C,) is given, `new` goes through `bias_norm` first. Each of its frames (N, ceil(T / factor), C) stands
+    for `factor` of the original's.
+    """
+    new = new if bias is None else bias_norm(new, bias, log_scale)
+    return original + (repeat_frames(new, factor, original.shape[1]) - original) * scale
+
+
+def repeat_frames(x: Tensor, factor: int, num_frames: int) -> Tensor:
+    """Each frame `factor` times: (N, T, C) to (N, num_frames, C)."""
+    return x if factor == 1 else x.repeat_interleave(factor, dim=1)[:, :num_frames]
 
 
 def residual(x: Tensor, branch: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     sum_groups,
     whiten_gradient,
 )
+from icefall_alp.models.kernels.closed_modifiers import line_from_moments
 from icefall_alp.models.kernels.plain import by_head
 
 ELEMENTS = 1024  # of one program's tile
@@ -190,31 +191,41 @@ class _BiasNorm(torch.autograd.Function):
 
 class _Bypass(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
-        original, new, scale = original.contiguous(), new.contiguous(), scale.contiguous()
-        y, tile = torch.empty_like(original), _tile(original.shape[-1])
-        kernels.bypass_forward[_programs(*_sizes(original), tile)](
-            original, new, scale, y, *_sizes(original), closed.rows_of_a_scale(original, scale), **tile
-        )
-        ctx.save_for_backward(original, new, scale)
+    def forward(ctx, original, new, scale, bias: Tensor | None, log_scale: Tensor | None, factor: int) -> Tensor:
+        original, new, scale = rows_of(original), new.contiguous(), scale.contiguous()
+        (rows, channels), frames = _sizes(original), original.shape[1]
+        y = torch.empty(original.shape, dtype=original.dtype, device=original.device)
+        inverse = None if bias is None else torch.empty(new.shape[:2], dtype=torch.float32, device=new.device)
+        norm = (original, original) if bias is None else (bias.contiguous(), log_scale)
+        tile = _tile(channels) if bias is None else _wholerows_of(channels)
+        kernels.bypass_forward[_programs(rows, channels, tile)](
+            original, new, scale, *norm, y, y if inverse is None else inverse, rows, channels, original.stride(1),
+            frames, rows if scale.dim() == 1 else frames, HAS_NORM=bias is not None, FACTOR=factor, **tile,
+        )  # fmt: skip
+        ctx.save_for_backward(original, new, scale, bias, log_scale, inverse)
+        ctx.factor = factor
         return y
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        original, new, scale = ctx.saved_tensors
-        channels, per_scale, tile = (
-            original.shape[-1],
-            closed.rows_of_a_scale(original, scale),
-            _tile(original.shape[-1]),
-        )
+    def backward(ctx, grad: Tensor):
+        original, new, scale, bias, log_scale, inverse = ctx.saved_tensors
+        (rows, channels), normed = _sizes(new), bias is not None
+        per_scale = rows if scale.dim() == 1 else new.shape[1]
+        tile = _wholerows_of(channels) if normed else _tile(channels)
         shares = triton.cdiv(per_scale, STEPS * tile["ROWS"])
-        grad_original, grad_new = torch.empty_like(original), torch.empty_like(new)
-        sums = torch.empty(scale.numel() // channels, shares, channels, dtype=torch.float32, device=scale.device)
-        kernels.bypass_backward[(sums.shape[0] * shares, triton.cdiv(channels, tile["BLOCK"]))](
-            grad.contiguous(), original, new, scale, grad_original, grad_new, sums, channels, per_scale, shares,
-            STEPS=STEPS, **tile,
+        programs = scale.numel() // channels * shares
+        grad_new = torch.empty_like(new)
+        grad_original = torch.empty(original.shape, dtype=original.dtype, device=original.device)
+        sums, biases = (torch.empty(programs, channels, dtype=torch.float32, device=scale.device) for _ in range(2))
+        pulls = torch.empty(programs, dtype=torch.float32, device=scale.device)
+        norm = (bias.contiguous(), log_scale, inverse) if normed else (new, new, new)
+        kernels.bypass_backward[(programs, triton.cdiv(channels, tile["BLOCK"]))](
+            grad.contiguous(), original, new, scale, *norm, grad_original, grad_new, sums, biases, pulls, channels,
+            original.stride(1), original.shape[1], per_scale, shares, HAS_NORM=normed, FACTOR=ctx.factor, STEPS=STEPS,
+            **tile,
         )  # fmt: skip
-        return grad_original, grad_new, sums.sum(1).view(scale.shape).to(scale.dtype)
+        grad_scale = sums.view(-1, shares, channels).sum(1).view(scale.shape).to(scale.dtype)
+        return grad_original, grad_new, grad_scale, *((biases.sum(0), pulls.sum()) if normed else (None, None)), None
 
 
 class _Residual(torch.autograd.Function):
@@ -324,12 +335,11 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D1
     return _BiasNorm.apply(x, bias, log_scale)
 
 
-def bypass(original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
-    """One pass over frames (N, T, C) with a scale (C,) or (N, 1, C)."""
-    fits = original.dim() == 3 and original.shape == new.shape and original.numel() > 0
-    if not (fits and scale.shape in (original.shape[-1:], (len(original), 1, original.shape[-1]))):
-        return closed.bypass(original, new, scale)
-    return _Bypass.apply(original, new, scale)
+def bypass(original, new, scale, bias=None, log_scale=None, factor: int = 1) -> Tensor:
+    """One pass over the frames, the norm and the repetition on the way."""
+    if original.numel() == 0 or not closed.bypass_fits(original, new, scale, bias, log_scale, factor):
+        return closed.bypass(original, new, scale, bias, log_scale, factor)
+    return _Bypass.apply(original, new, scale, bias, log_scale, factor)
 
 
 def residual(x: Tensor, branch: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -365,7 +375,7 @@ def balancer_gradient(
     kernels.moments[(num_programs, triton.cdiv(channels, tile["BLOCK"]))](
         laid, sums, squares, rows, channels, STEPS=STEPS, **tile
     )
-    intercept, slope = closed.line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
+    intercept, slope = line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
     out = torch.empty_like(laid, dtype=grad.dtype)
     kernels.add_line[_programs(rows, channels, tile)](
         laid, grad.movedim(dim, -1).contiguous(), intercept, slope, out, rows, channels, **tile

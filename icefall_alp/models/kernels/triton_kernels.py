@@ -139,11 +139,11 @@ def bias_norm_forward(
     """Whole rows: y = x exp(log_scale) / rms(x - bias), and the inverse of the rms."""
     row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
     x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
-    centred = x - tl.load(bias_at + column, mask=column < channels, other=0.0)
+    centred = x - tl.load(bias_at + column, mask=column < channels, other=0.0).to(tl.float32)
     square = tl.sum(tl.where(inside, centred * centred, 0.0), 1)[:, None] / channels
     inverse = 1.0 / tl.sqrt(tl.where(row < rows, square, 1.0))
     tl.store(inverse_at + row, inverse, mask=row < rows)
-    tl.store(y_at + start + column, x * (inverse * tl.exp(tl.load(log_scale_at))), mask=inside)
+    tl.store(y_at + start + column, x * (inverse * tl.exp(tl.load(log_scale_at).to(tl.float32))), mask=inside)
 
 
 @triton.jit
@@ -153,8 +153,8 @@ def bias_norm_backward(
 ):  # fmt: skip
     """Whole rows: the gradient of x, and those rows' share of the parameters' gradients, to be summed in order."""
     column = tl.arange(0, BLOCK)[None, :]
-    bias = tl.load(bias_at + column, mask=column < channels, other=0.0)
-    factor = tl.exp(tl.load(log_scale_at))
+    bias = tl.load(bias_at + column, mask=column < channels, other=0.0).to(tl.float32)
+    factor = tl.exp(tl.load(log_scale_at).to(tl.float32))
     grad_bias = tl.zeros((ROWS, BLOCK), tl.float32)
     grad_scale = tl.zeros((ROWS, 1), tl.float32)
     for step in range(STEPS):
@@ -177,12 +177,23 @@ def bias_norm_backward(
 
 @triton.jit
 def bypass_forward(
-    original_at, new_at, scale_at, y_at, rows, channels, per_scale, ROWS: tl.constexpr, BLOCK: tl.constexpr
-):
-    """original + (new - original) scale; `per_scale` rows share a row of the scale."""
+    original_at, new_at, scale_at, bias_at, log_scale_at, y_at, inverse_at, rows, channels, stride, frames, per_scale,
+    HAS_NORM: tl.constexpr, FACTOR: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """original + (new - original) scale; `per_scale` rows share a row of the scale, FACTOR frames one of `new`.
+
+    With HAS_NORM, for whole rows, `new` is BiasNorm's input, and the inverse of its rms is written too.
+    """
     row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
-    original = tl.load(original_at + start + column, mask=inside, other=0.0).to(tl.float32)
-    new = tl.load(new_at + start + column, mask=inside, other=0.0).to(tl.float32)
+    low = row // frames * tl.cdiv(frames, FACTOR) + row % frames // FACTOR if FACTOR > 1 else row
+    original = tl.load(original_at + row.to(tl.int64) * stride + column, mask=inside, other=0.0).to(tl.float32)
+    new = tl.load(new_at + low.to(tl.int64) * channels + column, mask=inside, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        centred = new - tl.load(bias_at + column, mask=column < channels, other=0.0).to(tl.float32)
+        square = tl.sum(tl.where(inside, centred * centred, 0.0), 1)[:, None] / channels
+        inverse = 1.0 / tl.sqrt(tl.where(row < rows, square, 1.0))
+        tl.store(inverse_at + low, inverse, mask=row < rows)
+        new *= inverse * tl.exp(tl.load(log_scale_at).to(tl.float32))
     group = (row // per_scale).to(tl.int64) * channels
     scale = tl.load(scale_at + group + column, mask=inside, other=0.0).to(tl.float32)
     y = original + (new - original) * scale
@@ -191,27 +202,59 @@ def bypass_forward(
 
 @triton.jit
 def bypass_backward(
-    grad_at, original_at, new_at, scale_at, grad_original_at, grad_new_at, grad_scale_at, channels, per_scale, shares,
-    STEPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    grad_at, original_at, new_at, scale_at, bias_at, log_scale_at, inverse_at,
+    grad_original_at, grad_new_at, grad_scale_at, grad_bias_at, grad_log_scale_at,
+    channels, stride, frames, per_scale, shares,
+    HAS_NORM: tl.constexpr, FACTOR: tl.constexpr, STEPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Some of the rows of one scale: two gradients, and those rows' share of the scale's, to be summed in order."""
-    group = (tl.program_id(0) // shares).to(tl.int64)
+    """Some of the rows of `new` that go with one scale: two gradients, and those rows' share of the parameters'.
+
+    Shares are to be summed in order. `per_scale` rows of new share a row of the scale.
+    """
+    group = tl.program_id(0) // shares
     column = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[None, :]
-    scale = tl.load(scale_at + group * channels + column, mask=column < channels, other=0.0).to(tl.float32)
+    there = column < channels
+    scale = tl.load(scale_at + group.to(tl.int64) * channels + column, mask=there, other=0.0).to(tl.float32)
     total = tl.zeros((ROWS, BLOCK), tl.float32)
+    if HAS_NORM:
+        bias = tl.load(bias_at + column, mask=there, other=0.0).to(tl.float32)
+        factor = tl.exp(tl.load(log_scale_at).to(tl.float32))
+        grad_bias = tl.zeros((ROWS, BLOCK), tl.float32)
+        grad_log_scale = tl.zeros((ROWS, 1), tl.float32)
+    groups = tl.cdiv(frames, FACTOR)
     for step in range(STEPS):
-        row = ((tl.program_id(0) % shares * STEPS + step) * ROWS + tl.arange(0, ROWS))[:, None]
-        inside = (row < per_scale) & (column < channels)
-        start = (group * per_scale + row) * channels
-        grad = tl.load(grad_at + start + column, mask=inside, other=0.0).to(tl.float32)
-        original = tl.load(original_at + start + column, mask=inside, other=0.0).to(tl.float32)
-        new = tl.load(new_at + start + column, mask=inside, other=0.0).to(tl.float32)
-        pulled = grad * scale
-        tl.store(grad_original_at + start + column, (grad - pulled).to(grad_original_at.dtype.element_ty), mask=inside)
-        tl.store(grad_new_at + start + column, pulled.to(grad_new_at.dtype.element_ty), mask=inside)
-        total += grad * (new - original)
-    place = tl.program_id(0).to(tl.int64) * channels + column
-    tl.store(grad_scale_at + place, tl.sum(total, 0)[None, :], mask=column < channels)
+        own = ((tl.program_id(0) % shares * STEPS + step) * ROWS + tl.arange(0, ROWS))[:, None]
+        low = group * per_scale + own
+        inside = (own < per_scale) & there
+        place = low.to(tl.int64) * channels + column
+        raw = tl.load(new_at + place, mask=inside, other=0.0).to(tl.float32)
+        new = raw
+        if HAS_NORM:
+            inverse = tl.load(inverse_at + low, mask=own < per_scale, other=0.0)
+            new = raw * (inverse * factor)
+        pulled = tl.zeros((ROWS, BLOCK), tl.float32)
+        for k in tl.static_range(FACTOR):
+            frame = low % groups * FACTOR + k if FACTOR > 1 else low
+            row = (low // groups * frames + frame if FACTOR > 1 else low).to(tl.int64)
+            here = inside & (frame < frames) if FACTOR > 1 else inside
+            grad = tl.load(grad_at + row * channels + column, mask=here, other=0.0).to(tl.float32)
+            original = tl.load(original_at + row * stride + column, mask=here, other=0.0).to(tl.float32)
+            grad_original = (grad - grad * scale).to(grad_original_at.dtype.element_ty)
+            tl.store(grad_original_at + row * channels + column, grad_original, mask=here)
+            pulled += grad * scale
+            total += grad * (new - original)
+        if HAS_NORM:
+            pull = inverse * factor * tl.sum(pulled * raw, 1)[:, None]
+            through_rms = tl.where(inside, (raw - bias) * (pull * inverse * inverse / channels), 0.0)
+            pulled = pulled * (inverse * factor) - through_rms
+            grad_bias += through_rms
+            grad_log_scale += pull
+        tl.store(grad_new_at + place, pulled.to(grad_new_at.dtype.element_ty), mask=inside)
+    share = tl.program_id(0).to(tl.int64)
+    tl.store(grad_scale_at + share * channels + column, tl.sum(total, 0)[None, :], mask=there)
+    if HAS_NORM:
+        tl.store(grad_bias_at + share * channels + column, tl.sum(grad_bias, 0)[None, :], mask=there)
+        tl.store(grad_log_scale_at + share, tl.sum(grad_log_scale))
 
 
 @triton.jit

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The learnt bypass."""
+"""The learnt bypass of a layer or of a stack at a lower frame rate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
+from icefall_alp.models.zipformer.activations import bare
+from icefall_alp.models.zipformer.normalization import BiasNorm
 from icefall_alp.models.zipformer.regularizers import limit_param
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
@@ -25,9 +27,23 @@ class Bypass(ScheduledModule):
         self.bypass_scale = nn.Parameter(torch.full((dim,), 0.5))
         self.scale_min = schedule((0, 0.9), (20000, 0.2))
 
-    def forward(self, original: Tensor, new: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Two tensors (N, T, dim) to one; `keep` (N, 1, 1) is 0 for sequences that take `original`."""
+    def forward(
+        self, original: Tensor, new: Tensor, keep: Tensor | None = None, norm: BiasNorm | None = None, factor: int = 1
+    ) -> Tensor:
+        """Two tensors to one.
+
+        Args:
+            original: (N, T, dim).
+            new: (N, ceil(T / factor), dim), each frame for `factor` of the original's.
+            keep: (N, 1, 1), 0 for sequences that take `original`; or None.
+            norm: what `new` goes through first.
+            factor: between the frame rates.
+        """
+        bias = log_scale = None
+        if norm is not None and bare(norm, BiasNorm):
+            bias, log_scale = norm.parameters_in_limits()
+        elif norm is not None:
+            new = norm(new)
         scale = limit_param(self, self.bypass_scale, self.now(self.scale_min), self.scale_max)
-        if keep is not None:
-            scale = scale * keep
-        return chains.bypass(original, new, scale)
+        scale = scale if keep is None else scale * keep
+        return chains.bypass(original, new, scale, bias, log_scale, factor)

@@ -102,8 +102,7 @@ class ZipformerLayer(ScheduledModule):
         x, y = chains.residual(x, self.self_attn2(x, weights), draws.attention)
         x, y = chains.residual(x, self.conv_module2(y, context.keep, context.chunk_size), draws.conv2)
         x, _ = chains.residual(x, self.balancer_ff3(self.feed_forward3(y, third)), draws.ff3)
-        x = self.norm(self.balancer1(x))
-        return self.whiten(self.balancer2(self.bypass(original, x, draws.layer)))
+        return self.whiten(self.balancer2(self.bypass(original, self.balancer1(x), draws.layer, self.norm)))
 
     def _mixing(self, weights: Tensor) -> Tensor:
         """Weights (N, T, T); now and then, in training, uniform over the sources that are not hidden."""

@@ -27,5 +27,8 @@ class BiasNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) to the same shape."""
-        log_scale = limit_param(self, self.log_scale, self.log_scale_min, self.log_scale_max)
-        return chains.bias_norm(x, self.bias, log_scale)
+        return chains.bias_norm(x, *self.parameters_in_limits())
+
+    def parameters_in_limits(self) -> tuple[Tensor, Tensor]:
+        """Bias (dim,) and log_scale (); now and then a gradient that leads out of the latter's limits is turned."""
+        return self.bias, limit_param(self, self.log_scale, self.log_scale_min, self.log_scale_max)

@@ -21,13 +21,16 @@ class Downsample(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(factor))
 
-    def forward(self, x: Tensor, lens: Tensor | None) -> Tensor:
-        """(N, T, C) and valid lengths (N,) or None, to (N, ceil(T / factor), C)."""
-        num_frames = x.shape[1]
+    def forward(self, x: Tensor | list[Tensor], lens: Tensor | None) -> Tensor:
+        """(N, T, C), or its channels in several pieces, and valid lengths (N,) or None, to (N, ceil(T / factor), C)."""
+        pieces = x if isinstance(x, list) else [x]
+        num_frames, device = pieces[0].shape[1], pieces[0].device
         num_groups = -(-num_frames // self.bias.numel())
         if lens is None:
-            lens = torch.full((1,), num_frames, device=x.device)
-        return chains.sum_groups(x, self._frame_weights(num_groups, lens))
+            lens = torch.full((1,), num_frames, device=device)
+        weights = self._frame_weights(num_groups, lens)
+        sums = [chains.sum_groups(piece, weights) for piece in pieces]
+        return sums[0] if len(sums) == 1 else torch.cat(sums, dim=-1)
 
     def _frame_weights(self, num_groups: int, lens: Tensor) -> Tensor:
         """Weight of every frame (N, groups, factor); the last valid one has those of its repetitions too."""
@@ -39,23 +42,17 @@ class Downsample(nn.Module):
         return torch.where(remaining > 0, weights, torch.where(remaining == 0, from_here_on, 0.0))
 
 
-def upsample(x: Tensor, factor: int, num_frames: int) -> Tensor:
-    """Repeat each frame `factor` times: (N, T, C) to (N, num_frames, C)."""
-    repeated = x.unsqueeze(2).expand(-1, -1, factor, -1).reshape(x.shape[0], -1, x.shape[2])
-    return repeated[:, :num_frames]
-
-
 def convert_channels(x: Tensor, dim: int) -> Tensor:
     """Cut channels off or add zeros: (..., C) to (..., dim)."""
     return x[..., :dim] if x.shape[-1] >= dim else F.pad(x, (0, dim - x.shape[-1]))
 
 
-def widest(outputs: list[Tensor]) -> Tensor:
-    """The last stack's output, its missing channels taken from the latest earlier stack that has them."""
+def widest(outputs: list[Tensor]) -> list[Tensor]:
+    """The last stack's output, then the channels that it lacks, from the latest earlier stacks that have them."""
     pieces = [outputs[-1]]
     width = outputs[-1].shape[-1]
     for output in reversed(outputs[:-1]):
         if output.shape[-1] > width:
             pieces.append(output[..., width:])
             width = output.shape[-1]
-    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+    return pieces

@@ -13,7 +13,7 @@ from icefall_alp.models.zipformer.draws import StackDraws
 from icefall_alp.models.zipformer.layer import ZipformerLayer
 from icefall_alp.models.zipformer.masks import Context
 from icefall_alp.models.zipformer.positions import RelativePositions
-from icefall_alp.models.zipformer.resampling import Downsample, upsample
+from icefall_alp.models.zipformer.resampling import Downsample
 from icefall_alp.models.zipformer.schedule import Schedule, schedule
 
 WARMUP_BATCHES = 4000.0
@@ -90,4 +90,4 @@ class DownsampledStack(nn.Module):
             lens: valid lengths of x if padding must not leak through the down-sampling.
         """
         low = self.encoder(self.downsample(x, lens), context, draws)
-        return self.out_combiner(x, upsample(low, self.factor, x.shape[1]))
+        return self.out_combiner(x, low, factor=self.factor)

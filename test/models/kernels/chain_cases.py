@@ -56,6 +56,15 @@ _MAKERS: dict[str, Callable] = {
     "tanh_gate": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c)], ()),
     "bias_norm": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(c), leaf()], ()),
     "bypass": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c)], ()),
+    "bypass of norm": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(n, t, c), leaf(c), leaf(c), leaf()], ()),
+    "bypass of frames": lambda n, t, c, leaf: (
+        [leaf(n, t, c), leaf(n, -(-t // 3), c), leaf(n, 1, c)],
+        (None, None, 3),
+    ),
+    "bypass of both": lambda n, t, c, leaf: (
+        [leaf(n, t, c), leaf(n, -(-t // 2), c), leaf(n, 1, c), leaf(c), leaf()],
+        (2,),
+    ),
     "residual": lambda n, t, c, leaf: (
         [leaf(n, t, c), leaf(n, t, c), (torch.rand(n, 1, 1) > 0.4).to(leaf(1).dtype)],
         (),
@@ -70,10 +79,15 @@ _MAKERS: dict[str, Callable] = {
 CHAINS = list(_MAKERS)
 
 
+def chain_of(form, case: str) -> Callable:
+    """A case may be one of several of its chain: "chain of what"."""
+    return getattr(form, case.split(" of ")[0])
+
+
 def outputs_and_gradients(form, chain: str, size: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """What a form computes, and its gradients for a fixed gradient of the outputs."""
     tensors, constants = arguments(chain, size, dtype)
-    result = getattr(form, chain)(*tensors, *constants)
+    result = chain_of(form, chain)(*tensors, *constants)
     outputs = result if isinstance(result, tuple) else (result,)
     torch.manual_seed(1)
     inputs = [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]

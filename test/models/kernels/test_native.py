@@ -14,10 +14,18 @@ from test.models.kernels import chain_cases
 
 pytestmark = pytest.mark.skipif(native_library.library() is None, reason="no C compiler")
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
-LOOPS = ["swoosh", "swoosh_linear", "gate", "tanh_gate", "bias_norm", "bypass", "depthwise_conv", "mix"]
-LOOPS += ["attention_weights", "depthwise_image_conv", "feed_forward"]
+LOOPS = ["swoosh", "swoosh_linear", "gate", "tanh_gate", "bias_norm", "depthwise_conv", "mix", "bypass"]
+LOOPS += [
+    "bypass of norm",
+    "bypass of frames",
+    "bypass of both",
+    "attention_weights",
+    "depthwise_image_conv",
+    "feed_forward",
+]
 # which arguments are no parameters; else the first
 ACTIVATIONS = {"swoosh_linear": (0, 1), "gate": (0, 1), "tanh_gate": (0, 1), "bypass": (1,), "mix": (0, 1)}
+ACTIVATIONS |= {f"bypass of {what}": (1,) for what in ("norm", "frames", "both")}
 ACTIVATIONS |= {"attention_weights": (0, 1, 2, 3), "feed_forward": (0, 1)}
 
 
@@ -35,7 +43,7 @@ def test_equals_the_definition(chain, size):
 def test_half_precision_stays_near_the_definition_in_full(chain, size):
     ours = chain_cases.outputs_and_gradients(native, chain, size, torch.bfloat16)
     for a, b in zip(ours, chain_cases.outputs_and_gradients(plain, chain, size), strict=True):
-        assert a.dtype == torch.bfloat16 or chain == "bypass"
+        assert a.dtype == torch.bfloat16
         near(a.float(), b)
 
 
@@ -52,8 +60,8 @@ def test_autocast_runs_forward_and_backward(chain):
     for i in ACTIVATIONS.get(chain, (0,)):
         halves[i] = tensors[i].detach().bfloat16().requires_grad_(tensors[i].requires_grad)
     with torch.autocast("cpu", torch.bfloat16):
-        out = getattr(native, chain)(*halves, *constants)
-        expected = getattr(plain, chain)(*tensors, *constants)
+        out = chain_cases.chain_of(native, chain)(*halves, *constants)
+        expected = chain_cases.chain_of(plain, chain)(*tensors, *constants)
     out, expected = (x[0] if isinstance(x, tuple) else x for x in (out, expected))
     near(out.float(), expected.float())
     for a, b in zip(*(gradients(y, xs) for y, xs in ((out, halves), (expected, tensors))), strict=True):
@@ -74,7 +82,7 @@ def test_parts_of_a_projection_are_read_where_they_lie(chain, parts):
     results = []
     constants = ((torch.rand(3, 7, 1) > 0.3).float(),) if chain == "gate" else ()
     for form in (native, plain):
-        y = getattr(form, chain)(*projected.chunk(parts, dim=-1)[:2], *constants)
+        y = chain_cases.chain_of(form, chain)(*projected.chunk(parts, dim=-1)[:2], *constants)
         results.append((y.detach(), *torch.autograd.grad(y.square().sum(), projected)))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b)
@@ -92,8 +100,8 @@ def test_any_layout_in_memory(chain):
     tensors, constants = chain_cases.arguments(chain, "odd")
     for kept in (True, False):
         with torch.set_grad_enabled(kept):
-            dense = getattr(native, chain)(*tensors, *constants)
-            spread = getattr(native, chain)(*(x if x is None else strided(x) for x in tensors), *constants)
+            dense = chain_cases.chain_of(native, chain)(*tensors, *constants)
+            spread = chain_cases.chain_of(native, chain)(*(x if x is None else strided(x) for x in tensors), *constants)
         torch.testing.assert_close(spread, dense)
 
 
@@ -105,7 +113,8 @@ def test_an_axis_of_one_may_have_any_stride(chain):
     for kept in (True, False):
         with torch.set_grad_enabled(kept):
             torch.testing.assert_close(
-                getattr(native, chain)(*odd, *constants), getattr(native, chain)(*tensors, *constants)
+                chain_cases.chain_of(native, chain)(*odd, *constants),
+                chain_cases.chain_of(native, chain)(*tensors, *constants),
             )
 
 
@@ -163,7 +172,7 @@ def test_what_is_not_finite_stays_so(chain, bad, dtype):
     first.requires_grad_()
     found = []
     for form in (native, plain):
-        outputs = getattr(form, chain)(first, *tensors[1:], *constants)
+        outputs = chain_cases.chain_of(form, chain)(first, *tensors[1:], *constants)
         output = outputs[0] if isinstance(outputs, tuple) else outputs
         (grad,) = torch.autograd.grad(output, first, torch.ones_like(output))
         found.append(not bool(output.isfinite().all()) or not bool(grad.isfinite().all()))
@@ -226,6 +235,8 @@ WRONG_SHAPES = {
     "image_conv": [(1, 1, 9, 9), (0, 1, 3, 3), (0,)],
     "gate": [(2, 5, 8), (2, 6, 8), (2, 5, 1)],
     "bypass": [(2, 5, 8), (2, 5, 7), (8,)],
+    "bypass of norm": [(2, 5, 8), (2, 5, 8), (8,), (7,), ()],
+    "bypass of frames": [(2, 5, 8), (2, 1, 8), (8,)],
     "mix": [(2, 3, 5, 5), (3, 4, 8)],
     "attention_weights": [(2, 5, 8), (2, 5, 6), None, None, None],
 }
@@ -235,11 +246,11 @@ WRONG_SHAPES = {
 def test_tensors_that_do_not_fit_are_refused_as_pytorch_refuses_them(chain):
     """A loop would read past their ends."""
     constants = {"depthwise_conv": (1,), "attention_weights": (2, None), "feed_forward": (4.0, 0.035, torch.clone)}
-    constants["image_conv"] = ((1, 1), (0, 1))
+    constants |= {"image_conv": ((1, 1), (0, 1)), "bypass of frames": (None, None, 2)}
     tensors = [None if shape is None else torch.randn(shape) for shape in WRONG_SHAPES[chain]]
     for kept in (True, False):
         with torch.set_grad_enabled(kept), pytest.raises((RuntimeError, ValueError)):
-            getattr(native, chain)(*tensors, *constants.get(chain, ()))
+            chain_cases.chain_of(native, chain)(*tensors, *constants.get(chain, ()))
 
 
 @pytest.mark.parametrize("chain", LOOPS)
@@ -252,7 +263,7 @@ def test_no_loop_is_given_a_tensor_on_another_device(chain, monkeypatch):
     tensors, constants = chain_cases.arguments(chain, "odd")
     elsewhere = [x if i == 0 or x is None else x.to("meta") for i, x in enumerate(tensors)]
     with contextlib.suppress(RuntimeError):
-        getattr(native, chain)(*elsewhere, *constants)
+        chain_cases.chain_of(native, chain)(*elsewhere, *constants)
 
 
 def test_an_encoder_in_half_precision_reads_its_parameters_as_they_are():

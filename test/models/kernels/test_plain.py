@@ -21,8 +21,15 @@ def test_bias_norm_and_bypass_by_hand():
     rms = math.sqrt(((3 - 1) ** 2 + 0) / 2)
     expected = torch.tensor([[3.0, -1.0]]) * math.exp(0.5) / rms
     torch.testing.assert_close(plain.bias_norm(x, bias, torch.tensor(0.5)), expected)
-    mixed = plain.bypass(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.0]), torch.tensor([0.5, 1.0]))
-    assert mixed.tolist() == [2.0, 0.0]
+    original, scale = torch.tensor([[[1.0, 2.0]]]), torch.tensor([0.5, 1.0])
+    assert plain.bypass(original, torch.tensor([[[3.0, 0.0]]]), scale).tolist() == [[[2.0, 0.0]]]
+    mixed = plain.bypass(original, x.unsqueeze(0), scale, bias, torch.tensor(0.5))
+    torch.testing.assert_close(mixed, torch.stack(((original[..., 0] + expected[:, 0]) / 2, expected[:, 1:]), dim=-1))
+
+
+def test_a_frame_of_a_bypass_stands_for_several():
+    original, low = torch.zeros(1, 5, 1), torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1)
+    assert plain.bypass(original, low, torch.ones(1), factor=2).flatten().tolist() == [1, 1, 2, 2, 3]
 
 
 def test_scores_and_weights_by_double_loop():

@@ -20,8 +20,8 @@ def on_the_device():
 
 
 FUSED = [
-    "swoosh", "swoosh_linear", "feed_forward", "pointwise_feed_forward", "gate", "tanh_gate", "bypass", "residual",
-    "bias_norm", "attention_weights",
+    "swoosh", "swoosh_linear", "feed_forward", "pointwise_feed_forward", "gate", "tanh_gate", "residual",
+    "bypass", "bypass of norm", "bypass of frames", "bypass of both", "bias_norm", "attention_weights",
 ]  # fmt: skip
 
 
@@ -49,7 +49,8 @@ def test_an_axis_of_one_may_have_any_stride(chain):
     tensors, constants = chain_cases.arguments(chain, "one_frame")
     odd = [x if x is None else chain_cases.oddly_strided(x) for x in tensors]
     torch.testing.assert_close(
-        getattr(triton_forms, chain)(*odd, *constants), getattr(triton_forms, chain)(*tensors, *constants)
+        chain_cases.chain_of(triton_forms, chain)(*odd, *constants),
+        chain_cases.chain_of(triton_forms, chain)(*tensors, *constants),
     )
 
 

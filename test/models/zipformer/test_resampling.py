@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icefall_alp.models.zipformer.resampling import Downsample, convert_channels, upsample, widest
+from icefall_alp.models.kernels.plain import repeat_frames
+from icefall_alp.models.zipformer.resampling import Downsample, convert_channels, widest
 
 
 @pytest.mark.parametrize("name", ["ds2_T7", "ds4_T8", "ds8_T13"])
@@ -34,13 +35,14 @@ def test_downsample_repeats_each_items_own_last_frame(close, factor):
         close(together[item, : alone.shape[0]], alone)
 
 
-def test_upsample_and_channels(units):
+def test_repeated_frames_and_channels(units):
     case = units("upsample/x3")
     x = case["x"].transpose(0, 1)
-    assert torch.equal(upsample(x, 3, 9).transpose(0, 1), case["y"])
-    assert torch.equal(upsample(x, 3, 7), upsample(x, 3, 9)[:, :7])
+    assert torch.equal(repeat_frames(x, 3, 9).transpose(0, 1), case["y"])
+    assert torch.equal(repeat_frames(x, 3, 7), repeat_frames(x, 3, 9)[:, :7])
     case = units("convert_channels")
     for width in (3, 7):
         assert torch.equal(convert_channels(case["x"], width), case[f"to{width}"])
     stacks = [torch.full((1, 1, width), float(i)) for i, width in enumerate((2, 5, 4, 3))]
-    assert widest(stacks).flatten().tolist() == [3, 3, 3, 2, 1]
+    assert torch.cat(widest(stacks), dim=-1).flatten().tolist() == [3, 3, 3, 2, 1]
+    assert Downsample(2)(widest(stacks), None).flatten().tolist() == [3, 3, 3, 2, 1]

@@ -56,11 +56,6 @@ class ActDropLinear(nn.Module):
         """(N, T, in_dim) to (N, T, out_dim)."""
         return chains.swoosh_linear(x, mask, self.weight, self.bias, self.shift, self.offset)
 
-    def after(self, first: nn.Linear, modify: Callable[[Tensor], Tensor], x: Tensor, mask: Tensor | None) -> Tensor:
-        """self(modify(first(x)), mask), where `modify` is the identity but for gradients."""
-        parameters = (first.weight, first.bias, self.weight, self.bias)
-        return chains.feed_forward(x, mask, *parameters, self.shift, self.offset, modify)
-
 
 def bare(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether nobody replaced, wrapped or hooked a module, so that it need not be called to be computed."""
@@ -73,6 +68,20 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_dim) to (..., out_dim)."""
         return chains.linear(x, self.weight, self.bias)
+
+
+def through(
+    first: nn.Module, modify: Callable[[Tensor], Tensor], second: nn.Module, x: Tensor, mask: Tensor | None
+) -> Tensor:
+    """Two layers, a `Linear` and an `ActDropLinear`, computed as one where nobody replaced or hooked either.
+
+    Whatever is in the place of the second is given the dropout mask; `modify` is the identity but for gradients.
+    """
+    if bare(first, Linear) and bare(second, ActDropLinear):
+        parameters = (first.weight, first.bias, second.weight, second.bias)
+        return chains.feed_forward(x, mask, *parameters, second.shift, second.offset, modify)
+    hidden = modify(first(x))
+    return second(hidden) if mask is None else second(hidden, mask)
 
 
 def scaled_linear(in_dim: int, out_dim: int, initial_scale: float, bias: bool = True) -> Linear:

@@ -18,6 +18,7 @@ from torch import Tensor
 from icefall_alp.config.zipformer import ZipformerConfig
 
 if TYPE_CHECKING:
+    from icefall_alp.models.zipformer.feedforward import FeedForward
     from icefall_alp.models.zipformer.layer import ZipformerLayer
 
 FEATURE_DROP_PROB = 0.125
@@ -71,14 +72,32 @@ def draw(config: ZipformerConfig, stacks: Sequence[Sequence[ZipformerLayer]], x:
 
 def draw_layers(layers: Sequence[ZipformerLayer], x: Tensor) -> list[LayerDraws]:
     """For each of `layers`."""
-    rates = [layer.skip_rates() for layer in layers]
+    rates = [skip_rates(layer) for layer in layers]
     branches = iter(sequence_masks([rate for of_layer in rates for rate in of_layer.values()], x))
-    modules = [module for layer in layers for module in layer.feed_forwards()]
-    dropouts = iter(dropout_masks([m.dropout_rate() for m in modules], [m.hidden_dim for m in modules], x))
+    modules = [m for layer in layers for m in (layer.feed_forward1, layer.feed_forward2, layer.feed_forward3)]
+    dropouts = iter(dropout_masks([dropout_rate(m) for m in modules], [m.hidden_dim for m in modules], x))
     return [
         LayerDraws(**{name: next(branches) for name in of_layer}, dropout=tuple(islice(dropouts, 3)))
         for of_layer in rates
     ]
+
+
+def skip_rates(layer: ZipformerLayer) -> dict[str, float]:
+    """How often a sequence leaves out each branch at present, by the names of `LayerDraws`."""
+    rates = {
+        "attention": layer.attention_skip_rate,
+        "conv1": layer.conv_skip_rate,
+        "conv2": layer.conv_skip_rate,
+        "ff2": layer.ff2_skip_rate,
+        "ff3": layer.ff3_skip_rate,
+        "layer": layer.skip_rate,
+    }
+    return {name: layer.now(rate) if layer.training else 0.0 for name, rate in rates.items()}
+
+
+def dropout_rate(module: FeedForward) -> float:
+    """Of the hidden layer at present."""
+    return module.now(module.dropout_p) if module.training else 0.0
 
 
 def sequence_masks(rates: Sequence[float], x: Tensor) -> list[Tensor | None]:

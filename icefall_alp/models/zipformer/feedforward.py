@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshL, bare
+from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshL, through
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
@@ -21,19 +21,6 @@ class FeedForward(ScheduledModule):
         self.out_proj = ActDropLinear(hidden_dim, dim, SwooshL, initial_scale=0.1)
         self.out_whiten = Whiten(schedule((0, 7.5), (20000, 15.0), default=7.5))
 
-    def dropout_rate(self) -> float:
-        """Of the hidden layer at present."""
-        return self.now(self.dropout_p) if self.training else 0.0
-
     def forward(self, x: Tensor, dropout: Tensor | None = None) -> Tensor:
-        """Apply frame by frame.
-
-        Args:
-            x: (N, T, dim).
-            dropout: a mask (N, 1, hidden_dim), drawn for a whole encoder; whatever is `out_proj` is given it.
-        """
-        first, second = self.in_proj, self.out_proj
-        if bare(first, Linear) and bare(second, ActDropLinear):
-            return self.out_whiten(second.after(first, self.hidden_balancer, x, dropout))
-        hidden = self.hidden_balancer(first(x))
-        return self.out_whiten(second(hidden) if dropout is None else second(hidden, dropout))
+        """Apply frame by frame, with a mask (N, 1, hidden_dim) that was drawn for the whole encoder, or None."""
+        return self.out_whiten(through(self.in_proj, self.hidden_balancer, self.out_proj, x, dropout))

@@ -64,22 +64,6 @@ class ZipformerLayer(ScheduledModule):
         self.balancer_ff3 = Balancer(0.3, 0.7, schedule((0, 0.0), (4000, 0.2)), 4.0, prob=0.05)
         self.whiten = Whiten(schedule((0, 4.0), (20000, 12.0), default=4.0))
 
-    def feed_forwards(self) -> list[FeedForward]:
-        """The three modules, in order."""
-        return [self.feed_forward1, self.feed_forward2, self.feed_forward3]
-
-    def skip_rates(self) -> dict[str, float]:
-        """How often a sequence leaves out each branch at present, by the names of `LayerDraws`."""
-        rates = {
-            "attention": self.attention_skip_rate,
-            "conv1": self.conv_skip_rate,
-            "conv2": self.conv_skip_rate,
-            "ff2": self.ff2_skip_rate,
-            "ff3": self.ff3_skip_rate,
-            "layer": self.skip_rate,
-        }
-        return {name: self.now(rate) if self.training else 0.0 for name, rate in rates.items()}
-
     def forward(self, x: Tensor, pos_emb: Tensor, context: Context, draws: LayerDraws = NOTHING) -> Tensor:
         """One layer.
 

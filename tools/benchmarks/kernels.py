@@ -44,6 +44,7 @@ class Launch:
     def key(self) -> tuple[str, ...]:
         """What tells it from launches of the same kernel for other sizes."""
         flags = [name for name, value in self.constants.items() if value is True]
+        flags += [f"FACTOR={self.constants['FACTOR']}"] if self.constants.get("FACTOR", 1) > 1 else []
         types = sorted({TYPES[x.dtype] for x in self.arguments.values() if isinstance(x, Tensor)})
         return (self.kernel.__name__, *types, *flags)
 
@@ -53,7 +54,7 @@ class Launch:
         return max(
             x.numel()
             for name, x in self.arguments.items()
-            if name in ("y_at", "weights_at", "x_at", "new_at", "grad_x_at")
+            if name in ("y_at", "weights_at", "x_at", "original_at", "grad_x_at")
         )
 
     @property
@@ -137,8 +138,9 @@ def compiled(launch: Launch) -> tuple[int, int, int, float]:
     made = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, WARP))
     usage, listing = _inspect(made.asm["cubin"])
     registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
-    per_thread = launch.constants["ROWS"] * launch.constants["BLOCK"] / (made.metadata.num_warps * WARP)
     steps = launch.constants.get("STEPS", 1)
+    per_thread = launch.constants["ROWS"] * launch.constants["BLOCK"] / (made.metadata.num_warps * WARP)
+    per_thread *= launch.constants.get("FACTOR", 1) if "STEPS" in launch.constants else 1  # rows of each row of a sum
     found = [(int(place, 16), name, rest) for place, name, rest in INSTRUCTION.findall(listing)]
     calls = sum(name.startswith("CALL") for _, name, _ in found)
     return registers, stack, calls, _executed(found, steps) / steps / per_thread

@@ -123,14 +123,14 @@ class _Bypass(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        _, new, scale, bias, _, inverse = ctx.saved_tensors
+        original, new, scale, bias, log_scale, inverse = ctx.saved_tensors
         (rows, channels), own = sizes_of(new), scale.dim() > 1
         part = max(1, new.shape[1]) if own else SHARE
         grad_original, grad_new, sums = grad.new_empty(grad.shape), torch.empty_like(new), _shares(rows, channels, part)
         biases, pulls = (None, None) if bias is None else (torch.empty_like(sums), torch.empty_like(inverse))
         call(
-            "bypass_backward", None, grad.contiguous(), *ctx.saved_tensors, grad_original, grad_new, sums, biases,
-            pulls, *ctx.sizes, part, own,
+            "bypass_backward", None, grad.contiguous(), original, new, scale, bias, log_scale, inverse, grad_original,
+            grad_new, sums, biases, pulls, *ctx.sizes, part, own,
         )  # fmt: skip
         grad_scale = sums.view(scale.shape) if own else sums.sum(0)
         of_norm = (None, None) if bias is None else (biases.sum(0), pulls.sum())

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from icefall_alp.models.kernels.closed_modifiers import balancer_gradient, whiten_gradient  # noqa: F401  (chains too)
@@ -84,6 +85,7 @@ class _Swoosh(torch.autograd.Function):
         return swoosh_value(x, shift, offset)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return swoosh_slope(x, ctx.shift).mul_(grad).to(x.dtype), None, None
@@ -102,6 +104,7 @@ class _SwooshLinear(torch.autograd.Function):
         return linear_value(hidden, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         x, mask, weight, hidden = ctx.saved_tensors
         slope = swoosh_slope(x, ctx.shift)
@@ -127,6 +130,7 @@ class _Gate(torch.autograd.Function):
         return x * opened
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, opened = ctx.saved_tensors  # where `keep` is 0 so is the gradient of the sigmoid, opened (1 - opened)
         return grad * opened, torch.ops.aten.sigmoid_backward(grad * x, opened), None
@@ -141,6 +145,7 @@ class _TanhGate(torch.autograd.Function):
         return x * bent
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, bent = ctx.saved_tensors
         return grad * bent, torch.ops.aten.tanh_backward(grad * x, bent)
@@ -157,6 +162,7 @@ class _BiasNorm(torch.autograd.Function):
         return wide * (inverse_rms * log_scale.exp())
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse_rms = ctx.saved_tensors
         wide, grad = x.float(), grad.float()
@@ -166,7 +172,7 @@ class _BiasNorm(torch.autograd.Function):
         through_rms = (wide - bias).mul_(pull * inverse_rms.square() / x.shape[-1])
         grad_bias = through_rms.flatten(0, -2).sum(0)
         grad_x = torch.addcmul(through_rms.neg_(), grad, scale)
-        return grad_x.to(x.dtype), grad_bias, pull.sum()
+        return grad_x.to(x.dtype), grad_bias, pull.sum().view_as(log_scale)
 
 
 class _Bypass(torch.autograd.Function):
@@ -176,6 +182,7 @@ class _Bypass(torch.autograd.Function):
         return torch.lerp(original, new.to(original.dtype), scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         original, new, scale = ctx.saved_tensors
         grad_new = grad * scale
@@ -277,6 +284,7 @@ class _Scores(torch.autograd.Function):
         return scores
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, p, pos = ctx.saved_tensors
         grad_p, grad_pos = torch.empty_like(p), torch.empty_like(pos)
@@ -310,6 +318,7 @@ class _Softmax(torch.autograd.Function):
         return weights, weights[0].clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, None]:
         (weights,) = ctx.saved_tensors
         grad_scores = torch.zeros_like(weights) if grad is None else _softmax_backward(grad, weights)

@@ -42,17 +42,19 @@ INLINE float bias_norm_backward_row(const float *grad, const float *x, const flo
     return pull;
 }
 
-// pulls (rows): derivatives by log(s); grad_bias: one row for each SHARE rows
+// grad_bias and grad_log_scale: one row for each SHARE rows
 void bias_norm_backward(const float *grad, const float *x, const float *bias, const float *log_scale,
-                        const float *inverse, float *grad_x, float *grad_bias, float *pulls, long rows, long n,
+                        const float *inverse, float *grad_x, float *grad_bias, float *grad_log_scale, long rows, long n,
                         int threads) {
     float gain = expf(*log_scale);
     PARALLEL(rows * n, threads)
     for (long first = 0; first < rows; first += SHARE) {
         float *sums = grad_bias + first / SHARE * n;
+        float pull = 0.0f;
         memset(sums, 0, n * sizeof(float));
         for (long r = first, i = r * n; r < MIN(rows, first + SHARE); r++, i += n)
-            pulls[r] = bias_norm_backward_row(grad + i, x + i, bias, inverse[r], gain, grad_x + i, sums, n);
+            pull += bias_norm_backward_row(grad + i, x + i, bias, inverse[r], gain, grad_x + i, sums, n);
+        grad_log_scale[first / SHARE] = pull;
     }
 }
 
@@ -89,16 +91,17 @@ INLINE void bypass_backward_row(const float *grad, const float *x, const float *
     }
 }
 
-// grad_scale and grad_bias: one row for each `part` rows of new, all of one row of the scale
+// gradients of parameters: one row for each `part` rows of new, all of one row of the scale
 void bypass_backward(const float *grad, const float *x, const float *new, const float *scale, const float *bias,
                      const float *log_scale, const float *inverse, float *grad_x, float *grad_new, float *grad_scale,
-                     float *grad_bias, float *pulls, long items, long frames, long n, long stride, long factor,
+                     float *grad_bias, float *grad_log_scale, long items, long frames, long n, long stride, long factor,
                      long part, int own, int threads) {
     long groups = (frames + factor - 1) / factor;
     float gain = bias ? expf(*log_scale) : 1.0f;
     PARALLEL(items * frames * n, threads)
     for (long first = 0; first < items * groups; first += part) {
         float *sums = grad_scale + first / part * n, *biases = bias ? grad_bias + first / part * n : 0;
+        float pull = 0.0f;
         memset(sums, 0, n * sizeof(float));
         if (bias) memset(biases, 0, n * sizeof(float));
         for (long g = first; g < MIN(items * groups, first + part); g++) {
@@ -108,7 +111,8 @@ void bypass_backward(const float *grad, const float *x, const float *new, const 
             for (long r = item * frames + begin; r < item * frames + end; r++)
                 bypass_backward_row(grad + r * n, x + r * stride, new + g * n, norm, scale + (own ? item * n : 0),
                                     grad_x + r * n, to, sums, n);
-            if (bias) pulls[g] = bias_norm_backward_row(to, new + g * n, bias, inverse[g], gain, to, biases, n);
+            if (bias) pull += bias_norm_backward_row(to, new + g * n, bias, inverse[g], gain, to, biases, n);
         }
+        if (bias) grad_log_scale[first / part] = pull;
     }
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import residual, whiten_gradient  # noqa: F401  (a library is as good at them)
@@ -52,6 +53,7 @@ class _Swoosh(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         grad_x = torch.empty_like(x)
@@ -72,6 +74,7 @@ class _Gate(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, gates, keep = ctx.saved_tensors
         grad_x, grad_gates = (x.new_empty(x.shape) for _ in range(2))
@@ -93,15 +96,16 @@ class _BiasNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse = ctx.saved_tensors
         rows, channels = sizes_of(x)
-        grad_x, pulls, shares = torch.empty_like(x), torch.empty_like(inverse), _shares(rows, channels)
+        grad_x, shares, pulls = torch.empty_like(x), _shares(rows, channels), _shares(rows, 1)
         call(
             "bias_norm_backward", None, grad.contiguous(), x, bias, log_scale, inverse, grad_x, shares, pulls,
             rows, channels,
         )  # fmt: skip
-        return grad_x.to(ctx.dtype), shares.sum(0), pulls.sum()
+        return grad_x.to(ctx.dtype), shares.sum(0), pulls.sum().view_as(log_scale)
 
 
 def _shares(rows: int, channels: int, share: int = SHARE) -> Tensor:
@@ -122,18 +126,19 @@ class _Bypass(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         original, new, scale, bias, log_scale, inverse = ctx.saved_tensors
         (rows, channels), own = sizes_of(new), scale.dim() > 1
         part = max(1, new.shape[1]) if own else SHARE
         grad_original, grad_new, sums = grad.new_empty(grad.shape), torch.empty_like(new), _shares(rows, channels, part)
-        biases, pulls = (None, None) if bias is None else (torch.empty_like(sums), torch.empty_like(inverse))
+        biases, pulls = (None, None) if bias is None else (torch.empty_like(sums), _shares(rows, 1, part))
         call(
             "bypass_backward", None, grad.contiguous(), original, new, scale, bias, log_scale, inverse, grad_original,
             grad_new, sums, biases, pulls, *ctx.sizes, part, own,
         )  # fmt: skip
         grad_scale = sums.view(scale.shape) if own else sums.sum(0)
-        of_norm = (None, None) if bias is None else (biases.sum(0), pulls.sum())
+        of_norm = (None, None) if bias is None else (biases.sum(0), pulls.sum().view_as(log_scale))
         return grad_original, grad_new, grad_scale, *of_norm, None
 
 
@@ -162,10 +167,8 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D1
 
 
 def bypass(original, new, scale, bias=None, log_scale=None, factor: int = 1) -> Tensor:  # noqa: D103
-    if not (
-        closed.bypass_fits(original, new, scale, bias, log_scale, factor)
-        and float32(original, new, scale, bias, log_scale)
-    ):
+    fits = original.numel() > 0 and closed.bypass_fits(original, new, scale, bias, log_scale, factor)
+    if not (fits and float32(original, new, scale, bias, log_scale)):
         return closed.bypass(original, new, scale, bias, log_scale, factor)
     return closed.run(_Bypass, original, new, scale, bias, log_scale, factor)
 
@@ -200,4 +203,5 @@ def balancer_gradient(
 
 def _matrix(x: Tensor) -> Tensor:
     """(.., C) as (rows, C), without a copy where rows lie at one distance."""
-    return (x if x.dim() != 3 else rows_of(x)).reshape(-1, x.shape[-1])
+    rows = (x if x.dim() != 3 else rows_of(x)).reshape(-1, x.shape[-1])
+    return rows if rows.stride(1) == 1 else rows.contiguous()  # of one image with channels outermost it is a view

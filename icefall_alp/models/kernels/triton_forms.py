@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from icefall_alp.models.kernels import closed
@@ -78,6 +79,7 @@ class _Swoosh(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (kept,) = ctx.saved_tensors
         from_code = kept.dtype == torch.uint8
@@ -107,6 +109,7 @@ class _SwooshLinear(torch.autograd.Function):
         return F.linear(hidden, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         x, mask, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
@@ -150,6 +153,7 @@ class _Gate(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, gates, keep = ctx.saved_tensors
         grad = grad.contiguous()
@@ -175,6 +179,7 @@ class _BiasNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse = ctx.saved_tensors
         (rows, channels), tile = _sizes(x), _wholerows_of(x.shape[-1])
@@ -186,7 +191,7 @@ class _BiasNorm(torch.autograd.Function):
             grad.contiguous(), x, bias, log_scale, inverse, grad_x, shares, scale_shares, rows, channels,
             STEPS=STEPS, **tile,
         )  # fmt: skip
-        return grad_x, shares.sum(0), scale_shares.sum()
+        return grad_x, shares.sum(0), scale_shares.sum().view_as(log_scale)
 
 
 class _Bypass(torch.autograd.Function):
@@ -207,6 +212,7 @@ class _Bypass(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         original, new, scale, bias, log_scale, inverse = ctx.saved_tensors
         (rows, channels), normed = _sizes(new), bias is not None
@@ -225,7 +231,8 @@ class _Bypass(torch.autograd.Function):
             **tile,
         )  # fmt: skip
         grad_scale = sums.view(-1, shares, channels).sum(1).view(scale.shape).to(scale.dtype)
-        return grad_original, grad_new, grad_scale, *((biases.sum(0), pulls.sum()) if normed else (None, None)), None
+        of_norm = (biases.sum(0), pulls.sum().view_as(log_scale)) if normed else (None, None)
+        return grad_original, grad_new, grad_scale, *of_norm, None
 
 
 class _Residual(torch.autograd.Function):
@@ -245,6 +252,7 @@ class _Residual(torch.autograd.Function):
         return total, value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor | None, grad_value: Tensor | None) -> tuple[Tensor, Tensor, None, None]:
         (keep,) = ctx.saved_tensors
         if grad is None or grad_value is None:
@@ -289,6 +297,7 @@ class _ShiftedSoftmax(torch.autograd.Function):
         return weights, weights[0].clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, Tensor | None, None, None]:
         (weights,) = ctx.saved_tensors
         batch, frames, _ = weights.shape

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from icefall_alp.models.kernels import chains
 
@@ -59,7 +60,10 @@ class ActDropLinear(nn.Module):
 
 def bare(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether nobody replaced, wrapped or hooked a module, so that it need not be called to be computed."""
-    return type(module) is kind and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    if type(module) is not kind or "forward" in vars(module) or _has_any_global_hook():
+        return False
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return not any(hooks)
 
 
 class Linear(nn.Linear):

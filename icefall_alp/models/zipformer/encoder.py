@@ -39,7 +39,7 @@ class Zipformer(nn.Module):
         """
         valid_lens = lens if padded and self.config.mask_padding else None
         outputs = self.stack_outputs(x, padding_mask(lens, x.shape[1]) if padded else None, valid_lens)
-        return self.downsample_output(widest(outputs), valid_lens), (lens + 1) // 2
+        return self.downsample_output(*widest(outputs), lens=valid_lens), (lens + 1) // 2
 
     def stack_outputs(self, x: Tensor, padding: Tensor | None, valid_lens: Tensor | None) -> list[Tensor]:
         """Output of every stack, all at 50 Hz: (N, T, encoder_dim[i])."""

@@ -21,9 +21,8 @@ class Downsample(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(factor))
 
-    def forward(self, x: Tensor | list[Tensor], lens: Tensor | None) -> Tensor:
+    def forward(self, *pieces: Tensor, lens: Tensor | None = None) -> Tensor:
         """(N, T, C), or its channels in several pieces, and valid lengths (N,) or None, to (N, ceil(T / factor), C)."""
-        pieces = x if isinstance(x, list) else [x]
         num_frames, device = pieces[0].shape[1], pieces[0].device
         num_groups = -(-num_frames // self.bias.numel())
         if lens is None:

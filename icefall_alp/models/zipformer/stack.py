@@ -89,5 +89,5 @@ class DownsampledStack(nn.Module):
             draws: what is left out in this step.
             lens: valid lengths of x if padding must not leak through the down-sampling.
         """
-        low = self.encoder(self.downsample(x, lens), context, draws)
+        low = self.encoder(self.downsample(x, lens=lens), context, draws)
         return self.out_combiner(x, low, factor=self.factor)

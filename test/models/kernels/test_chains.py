@@ -13,6 +13,7 @@ import torch
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models import AudioEncoder
 from icefall_alp.models.kernels import chains, closed, native, plain
+from test.models.kernels import chain_cases
 
 NAMES = [name for name, value in vars(chains).items() if hasattr(value, "__wrapped__") and name in vars(plain)]
 
@@ -62,3 +63,33 @@ def test_a_whole_encoder_is_the_same_in_both_forms(monkeypatch, training):
     (loss, grads), (plain_loss, plain_grads) = results
     torch.testing.assert_close(loss, plain_loss, rtol=1e-5, atol=0)
     assert (grads - plain_grads).norm() < 1e-4 * plain_grads.norm()
+
+
+@pytest.mark.parametrize("form", [closed, native])
+@pytest.mark.parametrize("chain", chain_cases.CHAINS)
+def test_a_gradient_of_gradients_is_right_or_refused(form, chain):
+    """Closed forms are not made for it; silence would be wrong numbers."""
+    found = []
+    for which in (plain, form):
+        tensors, constants = chain_cases.arguments(chain, "odd")
+        leaves = [x for x in tensors if x is not None and x.requires_grad]
+        out = chain_cases.chain_of(which, chain)(*tensors, *constants)
+        out = out[0] if isinstance(out, tuple) else out
+        try:
+            grads = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
+            total = sum(grad.square().sum() for grad in grads)
+            found.append(torch.autograd.grad(total, leaves, allow_unused=which is plain))
+        except RuntimeError:
+            assert which is form
+            return
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", [plain, closed, native])
+def test_a_bypass_without_frames_or_with_a_log_scale_of_one_axis_has_gradients(form):
+    leaves = [torch.randn(shape).requires_grad_() for shape in ((2, 0, 6), (2, 0, 6), (2, 1, 6))]
+    assert all((g == 0).all() for g in torch.autograd.grad(form.bypass(*leaves).sum(), leaves))
+    leaves = [torch.randn(shape).requires_grad_() for shape in ((2, 3, 6), (2, 3, 6), (6,), (6,), (1,))]
+    assert torch.autograd.grad(form.bypass(*leaves).sum(), leaves)[-1].shape == (1,)
+    assert torch.autograd.grad(form.bias_norm(*leaves[1::2], leaves[4]).sum(), leaves[4])[0].shape == (1,)

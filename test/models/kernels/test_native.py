@@ -194,6 +194,14 @@ def test_balancer(shape, dim, dtype):
         torch.testing.assert_close(ours, expected, **tolerance)
 
 
+@pytest.mark.parametrize("x", [torch.randn(1, 8, 26, 19).permute(0, 2, 3, 1), torch.randn(8, 40).t()])
+def test_balancer_of_one_image_whose_channels_are_outermost(x):
+    """Its rows are a view in which channels are the longer distance."""
+    arguments = (torch.randn(x.shape), (-0.1, 0.1, 0.2, 1.0), 0.04, -1)
+    ours, expected = (form.balancer_gradient(x, *arguments) for form in (native, plain))
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("chain", LOOPS)
 def test_threads_change_no_bit(chain):
     """Nor does a second call."""
@@ -206,6 +214,22 @@ def test_threads_change_no_bit(chain):
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+def test_threads_change_no_bit_of_sums_over_many_rows():
+    torch.manual_seed(0)
+    x, new = torch.randn(40, 1000, 4), torch.randn(40, 1000, 4)
+    parameters = [torch.rand(4), torch.rand(4), torch.tensor(0.3)]
+    threads, results = torch.get_num_threads(), []
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            leaves = [p.clone().requires_grad_() for p in parameters]
+            out = native.bypass(x, new, *leaves) + native.bias_norm(new, *leaves[1:])
+            results.append(torch.autograd.grad(out.square().sum(), leaves))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_other_types_are_left_to_the_closed_forms():

@@ -16,7 +16,7 @@ def test_downsample(units, close, name):
     module = Downsample(case["bias"].numel())
     module.load_state_dict({"bias": case["bias"]})
     x = case["x"].clone().requires_grad_(True)
-    y = module(x.transpose(0, 1), None).transpose(0, 1)
+    y = module(x.transpose(0, 1)).transpose(0, 1)
     y.backward(case["gy"])
     close(y, case["y"])
     close(x.grad, case["dx"])
@@ -29,9 +29,9 @@ def test_downsample_repeats_each_items_own_last_frame(close, factor):
     module = Downsample(factor)
     torch.nn.init.normal_(module.bias)
     x, lens = torch.randn(3, 13, 4), torch.tensor([13, 6, 1])
-    together = module(x, lens)
+    together = module(x, lens=lens)
     for item, length in enumerate(lens.tolist()):
-        alone = module(x[item : item + 1, :length], None)[0]
+        alone = module(x[item : item + 1, :length])[0]
         close(together[item, : alone.shape[0]], alone)
 
 
@@ -45,4 +45,4 @@ def test_repeated_frames_and_channels(units):
         assert torch.equal(convert_channels(case["x"], width), case[f"to{width}"])
     stacks = [torch.full((1, 1, width), float(i)) for i, width in enumerate((2, 5, 4, 3))]
     assert torch.cat(widest(stacks), dim=-1).flatten().tolist() == [3, 3, 3, 2, 1]
-    assert Downsample(2)(widest(stacks), None).flatten().tolist() == [3, 3, 3, 2, 1]
+    assert Downsample(2)(*widest(stacks)).flatten().tolist() == [3, 3, 3, 2, 1]

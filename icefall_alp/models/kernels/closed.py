@@ -8,6 +8,7 @@ take over from forward is kept. Elsewhere it is computed again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
@@ -64,6 +65,17 @@ def run(function: type[torch.autograd.Function], *arguments: object) -> Any:
     return function.forward(_NoGraph(), *arguments)
 
 
+def once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """`once_differentiable`, whose context costs time, only where gradients of gradients are asked for."""
+    refused = once_differentiable(backward)
+
+    @wraps(backward)
+    def chosen(ctx, *grads):
+        return (refused if torch.is_grad_enabled() else backward)(ctx, *grads)
+
+    return chosen
+
+
 def swoosh_value(x: Tensor, shift: float, offset: float) -> Tensor:
     """Value of a swoosh in the type of `x`, without a graph."""
     wide = x.float()
@@ -85,7 +97,7 @@ class _Swoosh(torch.autograd.Function):
         return swoosh_value(x, shift, offset)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return swoosh_slope(x, ctx.shift).mul_(grad).to(x.dtype), None, None
@@ -104,7 +116,7 @@ class _SwooshLinear(torch.autograd.Function):
         return linear_value(hidden, weight, bias)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         x, mask, weight, hidden = ctx.saved_tensors
         slope = swoosh_slope(x, ctx.shift)
@@ -130,7 +142,7 @@ class _Gate(torch.autograd.Function):
         return x * opened
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, opened = ctx.saved_tensors  # where `keep` is 0 so is the gradient of the sigmoid, opened (1 - opened)
         return grad * opened, torch.ops.aten.sigmoid_backward(grad * x, opened), None
@@ -145,7 +157,7 @@ class _TanhGate(torch.autograd.Function):
         return x * bent
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, bent = ctx.saved_tensors
         return grad * bent, torch.ops.aten.tanh_backward(grad * x, bent)
@@ -162,7 +174,7 @@ class _BiasNorm(torch.autograd.Function):
         return wide * (inverse_rms * log_scale.exp())
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse_rms = ctx.saved_tensors
         wide, grad = x.float(), grad.float()
@@ -182,7 +194,7 @@ class _Bypass(torch.autograd.Function):
         return torch.lerp(original, new.to(original.dtype), scale)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         original, new, scale = ctx.saved_tensors
         grad_new = grad * scale
@@ -284,7 +296,7 @@ class _Scores(torch.autograd.Function):
         return scores
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         q, k, p, pos = ctx.saved_tensors
         grad_p, grad_pos = torch.empty_like(p), torch.empty_like(pos)
@@ -318,7 +330,7 @@ class _Softmax(torch.autograd.Function):
         return weights, weights[0].clone()
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, None]:
         (weights,) = ctx.saved_tensors
         grad_scores = torch.zeros_like(weights) if grad is None else _softmax_backward(grad, weights)

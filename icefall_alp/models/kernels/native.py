@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import residual, whiten_gradient  # noqa: F401  (a library is as good at them)
@@ -53,7 +52,7 @@ class _Swoosh(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         grad_x = torch.empty_like(x)
@@ -74,7 +73,7 @@ class _Gate(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, gates, keep = ctx.saved_tensors
         grad_x, grad_gates = (x.new_empty(x.shape) for _ in range(2))
@@ -96,7 +95,7 @@ class _BiasNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse = ctx.saved_tensors
         rows, channels = sizes_of(x)
@@ -126,7 +125,7 @@ class _Bypass(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor):
         original, new, scale, bias, log_scale, inverse = ctx.saved_tensors
         (rows, channels), own = sizes_of(new), scale.dim() > 1

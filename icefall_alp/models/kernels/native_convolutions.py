@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.native_library import call
@@ -27,7 +26,7 @@ class _DepthwiseConv(torch.autograd.Function):
         return _slide(x, weight, bias.contiguous(), padding)
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         items, frames, channels = x.shape
@@ -63,7 +62,7 @@ class _DepthwiseImageConv(torch.autograd.Function):
         return _slide_image(x, weight, bias.contiguous())
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         items, frames, bins, channels = x.shape

@@ -8,7 +8,6 @@ from math import prod
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from icefall_alp.models.kernels import closed
@@ -59,7 +58,7 @@ class _Linear(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor):
         x, mask, weight = ctx.saved_tensors
         grad, grad_x, grad_weight, grad_bias = grad.contiguous(), None, None, None
@@ -106,7 +105,7 @@ class _SwooshLinear(torch.autograd.Function):
         return F.linear(hidden, weight, bias)
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor):
         x, mask, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
@@ -146,7 +145,7 @@ class _AttentionWeights(torch.autograd.Function):
         return weights, weights[0].clone()
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor | None, grad_first: Tensor | None):
         weights, q, k, p, pos = ctx.saved_tensors
         grad = torch.zeros_like(weights) if grad is None else grad.contiguous()
@@ -178,7 +177,7 @@ class _Mix(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
         weights, values = ctx.saved_tensors
         count(2, values.numel(), weights.shape[-1])

@@ -13,7 +13,6 @@ from collections.abc import Callable
 import torch
 import triton
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from icefall_alp.models.kernels import closed
@@ -79,7 +78,7 @@ class _Swoosh(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (kept,) = ctx.saved_tensors
         from_code = kept.dtype == torch.uint8
@@ -109,7 +108,7 @@ class _SwooshLinear(torch.autograd.Function):
         return F.linear(hidden, weight, bias)
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor):
         x, mask, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
@@ -153,7 +152,7 @@ class _Gate(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, gates, keep = ctx.saved_tensors
         grad = grad.contiguous()
@@ -179,7 +178,7 @@ class _BiasNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse = ctx.saved_tensors
         (rows, channels), tile = _sizes(x), _wholerows_of(x.shape[-1])
@@ -212,7 +211,7 @@ class _Bypass(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor):
         original, new, scale, bias, log_scale, inverse = ctx.saved_tensors
         (rows, channels), normed = _sizes(new), bias is not None
@@ -252,7 +251,7 @@ class _Residual(torch.autograd.Function):
         return total, value
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor | None, grad_value: Tensor | None) -> tuple[Tensor, Tensor, None, None]:
         (keep,) = ctx.saved_tensors
         if grad is None or grad_value is None:
@@ -297,7 +296,7 @@ class _ShiftedSoftmax(torch.autograd.Function):
         return weights, weights[0].clone()
 
     @staticmethod
-    @once_differentiable
+    @closed.once
     def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, Tensor | None, None, None]:
         (weights,) = ctx.saved_tensors
         batch, frames, _ = weights.shape

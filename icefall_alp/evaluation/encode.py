@@ -26,6 +26,7 @@ from icefall_alp.data.fbank import PADDING
 from icefall_alp.data.shards import FeatureShards, ShardIndex
 from icefall_alp.evaluation.cache import read_cache, write_cache
 from icefall_alp.evaluation.encoders import FrozenEncoder
+from icefall_alp.models.kernels.frozen import FrozenWeights
 from icefall_alp.models.pooling import valid_frames
 from icefall_alp.utils import distributed
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
@@ -186,7 +187,7 @@ def encoded_batches(
     Raises:
         UserError: A clip is empty or too short for the encoder, or its frames are not finite; names the clip.
     """
-    place = distributed.device()
+    place, frozen = distributed.device(), FrozenWeights()
     encoder = encoder.to(place)
     shortest = getattr(encoder, "min_frames", 1)
     with tqdm(total=sum(map(len, batches)), desc=f"encode {clips.folder.name}", unit=" clips", mininterval=1.0) as bar:
@@ -196,7 +197,7 @@ def encoded_batches(
             _check(lens >= shortest, clips, indices, f"less than the {shortest} frames that the encoder needs")
             padding = getattr(encoder, "padding_value", PADDING)
             padded = pad_sequence(features, batch_first=True, padding_value=padding)
-            with torch.no_grad():
+            with torch.no_grad(), frozen:
                 encoder_out, out_lens = encoder(padded.to(place), lens.to(place))
             encoder_out = encoder_out.float()
             _check(out_lens >= 1, clips, indices, "the encoder gives it no frame")

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from icefall_alp.data.fbank import SAMPLING_RATE, Fbank
 from icefall_alp.data.recordings import UnusableError, Window, clock, read_windows, shown
 from icefall_alp.models import AudioEncoder
+from icefall_alp.models.kernels.frozen import FrozenWeights
 from icefall_alp.objectives.contrastive import ContrastiveObjective
 from icefall_alp.utils import distributed
 from icefall_alp.utils.atomic_io import atomic_folder
@@ -151,11 +152,14 @@ def encoded_windows(
     Args:
         files: what to read.
         seconds: length of a window.
-        encode: n windows to tensors (n, ...). Where the first is not finite, the file is left from there on and named.
+        encode: n windows to tensors (n, ...), by a model that does not change. Where the first is not finite, the file
+            is left from there on and named.
     """
     left: set[Path] = set()
+    frozen = FrozenWeights()
     for batch in batches(usable_windows(files, seconds), BATCH_SECONDS):
-        encoded = encode(batch)
+        with frozen:
+            encoded = encode(batch)
         kept = []
         for row, (window, fine) in enumerate(zip(batch, encoded[0].isfinite().flatten(1).all(1).tolist(), strict=True)):
             if window.path not in left and fine:

@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks import _workload
 from benchmarks.timing import count_flops, report, report_limits, take_turns
+from icefall_alp.models.kernels.frozen import FrozenWeights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +24,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Time both forms of the encoder, and what PyTorch's compiler makes of its definition."""
     encoder = _workload.build_encoder(arguments).eval()
     features, lens = _workload.make_features(arguments, encoder.config.feature_dim)
+    frozen = FrozenWeights()
 
     @torch.no_grad()
     def encode(model: nn.Module) -> None:
-        with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bfloat16):
+        with frozen, torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bfloat16):
             model(features, lens)
 
     def plain() -> None:

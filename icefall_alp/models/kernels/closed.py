@@ -238,7 +238,7 @@ def bias_norm(x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:  # noqa: D1
 
 def rows_of(x: Tensor) -> Tensor:
     """(N, T, C) whose rows lie at one distance: half of a projection does, anything else is copied."""
-    even = x.stride(-1) == 1 and (len(x) == 1 or x.stride(0) == x.shape[1] * x.stride(1))
+    even = x.stride(-1) == 1 and (x.shape[0] == 1 or x.stride(0) == x.shape[1] * x.stride(1))
     return x if even else x.clone(memory_format=torch.contiguous_format)  # an axis of one may have any stride
 
 

@@ -7,6 +7,7 @@ enum { PANEL = 3 * LANES };  // columns worked on at a time
 enum { BLOCK = 64 };         // rows worked on at a time
 enum { DEPTH = 256 };        // rows that a gradient of weights is summed over at a time
 enum { CACHED = 3 << 16 };   // numbers of weights that stay in the cache while all rows pass
+enum { PACE = (PANEL * ROWS + BLOCK - 1) / BLOCK };  // the first block fetches the next panel: a tile's share, by depth
 
 // Panels of a matrix (depth, n): the weight (n, depth) with a stride between rows turned over, or as it lies. Shared by the
 // threads.
@@ -19,6 +20,8 @@ static void pack(float *panels, const float *weight, long depth, long n, long st
     }
 }
 
+INLINE long whole_panels(long n) { return (n + PANEL - 1) / PANEL * PANEL; }
+
 // Whole panels of so many columns, of `depth` numbers each, that they fit the cache together
 static long columns_at_once(long depth) { return MAX(1, CACHED / (PANEL * MAX(1, depth))) * PANEL; }
 
@@ -27,13 +30,15 @@ INLINE void add_row(const float *x, const float *bias, float *y, long n) {
     for (long i = 0; i < n; i++) y[i] = x[i] + (bias ? bias[i] : 0.0f);
 }
 
-// y (rows, n), rows at a distance of `apart`, = x panels + bias, or y += x panels where `more`; `out` is space for a block
+// y (rows, n), rows at a distance of `apart`, = x panels + bias, or y += x panels where `more`; `out` is space for a block;
+// `pace` as for a product
 INLINE void multiply(const float *x, long stride, const float *panels, const float *bias, float *y, long apart, float *out,
-                     long rows, long depth, long n, int more) {
+                     long rows, long depth, long n, int more, long pace) {
     for (long j = 0; j < n; j += PANEL) {
         long columns = MIN(PANEL, n - j), width = padded(columns);
         if (width == columns) {
-            product_into(x, stride, 1, panels + j * depth, bias ? bias + j : 0, y + j, apart, width, rows, depth, more);
+            product_into(x, stride, 1, panels + j * depth, bias ? bias + j : 0, y + j, apart, width, rows, depth, more,
+                         pace);
             continue;
         }
         product(x, stride, 1, panels + j * depth, out, width, rows, depth, 0);
@@ -45,60 +50,66 @@ INLINE void multiply(const float *x, long stride, const float *panels, const flo
 }
 
 // y (rows, n) = input weight^T + bias, the input x (rows, depth) with a stride or, where `active`, mask * swoosh(x), the
-// mask (items, depth) or null
-void linear(const float *x, const float *mask, const float *weight, const float *bias, float *y, long rows, long depth,
-            long n, long stride, long per_item, float shift, float offset, int active, int threads) {
+// mask (items, depth) or null. Panels stay in `kept`, (whole panels of n, depth) or null; they are there if `ready`.
+void linear(const float *x, const float *mask, const float *weight, const float *bias, float *y, float *kept, long rows,
+            long depth, long n, long stride, long per_item, float shift, float offset, int active, int ready,
+            int threads) {
     long at_once = active ? n : MIN(n, columns_at_once(depth));  // an activation is computed once
-    float *panels = floats((at_once + PANEL) * depth);
+    float *space = kept ? 0 : floats(whole_panels(at_once) * depth);
 #pragma omp parallel num_threads(threads)
     {
         float *out = floats(BLOCK * (PANEL + depth)), *block = out + BLOCK * PANEL;
         for (long j = 0; j < n; j += at_once) {
             long columns = MIN(at_once, n - j);
-            pack(panels, weight + j * depth, depth, columns, depth, 1);
+            float *panels = kept ? kept + j * depth : space;
+            if (!ready) pack(panels, weight + j * depth, depth, columns, depth, 1);
 #pragma omp for schedule(static)
             for (long row = 0; row < rows; row += BLOCK) {
-                long count = MIN(BLOCK, rows - row);
+                long count = MIN(BLOCK, rows - row), pace = ready && row == 0 ? PACE : 0;
                 for (long r = 0; active && r < count; r++) {
                     const float *factor = mask + (row + r) / per_item * depth, *from = x + (row + r) * stride;
                     if (mask) swoosh_row(from, factor, block + r * depth, depth, shift, offset, 0, 1);
                     else swoosh_row(from, 0, block + r * depth, depth, shift, offset, 0, 0);
                 }
                 multiply(active ? block : x + row * stride, active ? depth : stride, panels, bias ? bias + j : 0,
-                         y + row * n + j, n, out, count, depth, columns, 0);
+                         y + row * n + j, n, out, count, depth, columns, 0, pace);
             }
         }
         free(out);
     }
-    free(panels);
+    free(space);
 }
 
 // y (rows, n) = swoosh(x weight^T + bias) out_weight^T + out_bias, x (rows, depth) with a stride. What lies between, (rows,
-// hidden), is made and used some columns at a time and never written.
+// hidden), is made and used some columns at a time and never written. `kept`, (whole panels of hidden, depth) and then
+// (hidden, whole panels of n), and `ready` as above.
 void feed_forward(const float *x, const float *weight, const float *bias, const float *out_weight, const float *out_bias,
-                  float *y, long rows, long depth, long hidden, long n, long stride, float shift, float offset,
-                  int threads) {
-    long at_once = MIN(hidden, columns_at_once(depth + n));
-    float *panels = floats((at_once + PANEL) * depth), *out_panels = floats((n + PANEL) * at_once);
+                  float *y, float *kept, long rows, long depth, long hidden, long n, long stride, float shift,
+                  float offset, int ready, int threads) {
+    long at_once = MIN(hidden, columns_at_once(depth + n)), high = whole_panels(kept ? hidden : at_once);
+    float *space = kept ? kept : floats(high * depth + at_once * whole_panels(n));
 #pragma omp parallel num_threads(threads)
     {
         float *out = floats(BLOCK * (PANEL + at_once)), *block = out + BLOCK * PANEL;
         for (long j = 0; j < hidden; j += at_once) {
-            long columns = MIN(at_once, hidden - j);
-            pack(panels, weight + j * depth, depth, columns, depth, 1);
-            pack(out_panels, out_weight + j, columns, n, hidden, 1);
+            long columns = MIN(at_once, hidden - j), before = kept ? j : 0;
+            float *panels = space + before * depth, *out_panels = space + high * depth + before * whole_panels(n);
+            if (!ready) {
+                pack(panels, weight + j * depth, depth, columns, depth, 1);
+                pack(out_panels, out_weight + j, columns, n, hidden, 1);
+            }
 #pragma omp for schedule(static)
             for (long row = 0; row < rows; row += BLOCK) {
-                long count = MIN(BLOCK, rows - row);
-                multiply(x + row * stride, stride, panels, bias ? bias + j : 0, block, columns, out, count, depth, columns, 0);
+                long count = MIN(BLOCK, rows - row), pace = ready && row == 0 ? PACE : 0;
+                multiply(x + row * stride, stride, panels, bias ? bias + j : 0, block, columns, out, count, depth, columns,
+                         0, pace);
                 swoosh_row(block, 0, block, count * columns, shift, offset, 0, 0);
-                multiply(block, columns, out_panels, out_bias, y + row * n, n, out, count, columns, n, j > 0);
+                multiply(block, columns, out_panels, out_bias, y + row * n, n, out, count, columns, n, j > 0, pace);
             }
         }
         free(out);
     }
-    free(panels);
-    free(out_panels);
+    if (!kept) free(space);
 }
 
 INLINE void activation_backward_row(const float *grad, const float *x, const float *mask, float *y, float *hidden,

@@ -93,21 +93,24 @@ INLINE void store(void *y, long stride, const float *x, long width, long rows, l
 }
 
 // ---- c = a b + bias, or c += a b: a (rows, depth) by any strides, b (depth, width) and c (rows, width), its rows at a
-// distance of `apart`, in whole registers; bias (width) or null.
+// distance of `apart`, in whole registers; bias (width) or null. What lies behind b is fetched into the cache meanwhile,
+// `pace` numbers for each of depth and tile; 0 for none.
 
 INLINE void tile(const float *a, long down, long right, const float *b, const float *bias, float *c, long apart, long width,
-                 long depth, int add, const int rows, const int registers) {
+                 long depth, int add, const int rows, const int registers, const float *ahead, long pace) {
     vec sums[ROWS][3];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
         for (int j = 0; j < registers; j++)
             sums[r][j] = add ? *(vec *)(c + r * apart + j * LANES) : bias ? *(const vec *)(bias + j * LANES) : (vec){0};
-    for (long k = 0; k < depth; k++, b += width, a += right)
+    for (long k = 0; k < depth; k++, b += width, a += right, ahead += pace) {
+        __builtin_prefetch(ahead, 0, 2);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
             for (int j = 0; j < registers; j++) sums[r][j] += a[r * down] * *(const vec *)(b + j * LANES);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 3
@@ -115,26 +118,27 @@ INLINE void tile(const float *a, long down, long right, const float *b, const fl
 }
 
 INLINE void columns(const float *a, long down, long right, const float *b, const float *bias, float *c, long apart,
-                    long width, long rows, long depth, int add, const int registers) {
+                    long width, long rows, long depth, int add, const int registers, long pace) {
     long r = 0;
     for (; r + ROWS <= rows; r += ROWS)
-        tile(a + r * down, down, right, b, bias, c + r * apart, apart, width, depth, add, ROWS, registers);
+        tile(a + r * down, down, right, b, bias, c + r * apart, apart, width, depth, add, ROWS, registers,
+             pace ? b + depth * (width + r / ROWS * pace) : b, pace);
     for (; r < rows; r++)
-        tile(a + r * down, down, right, b, bias, c + r * apart, apart, width, depth, add, 1, registers);
+        tile(a + r * down, down, right, b, bias, c + r * apart, apart, width, depth, add, 1, registers, b, 0);
 }
 
 static inline void product_into(const float *a, long down, long right, const float *b, const float *bias, float *c,
-                                long apart, long width, long rows, long depth, int add) {
+                                long apart, long width, long rows, long depth, int add, long pace) {
     long j = 0;
     for (; j + 3 * LANES <= width; j += 3 * LANES)
-        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 3);
+        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 3, pace);
     if (width - j == 2 * LANES)
-        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 2);
+        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 2, pace);
     else if (width - j == LANES)
-        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 1);
+        columns(a, down, right, b + j, bias ? bias + j : 0, c + j, apart, width, rows, depth, add, 1, pace);
 }
 
 INLINE void product(const float *a, long down, long right, const float *b, float *c, long width, long rows, long depth,
                     int add) {
-    product_into(a, down, right, b, 0, c, width, width, rows, depth, add);
+    product_into(a, down, right, b, 0, c, width, width, rows, depth, add, 0);
 }

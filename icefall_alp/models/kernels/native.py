@@ -175,10 +175,10 @@ def bypass(original, new, scale, bias=None, log_scale=None, factor: int = 1) -> 
 def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
     """Without a graph: padding, products and sums at once."""
     items, groups, factor = weights.shape
-    fits = x.dim() == 3 and items in (1, len(x)) and 0 <= groups * factor - x.shape[1] < factor
+    fits = x.dim() == 3 and items in (1, x.shape[0]) and 0 <= groups * factor - x.shape[1] < factor
     if torch.is_grad_enabled() or not (fits and float32(x, weights)):
         return closed.sum_groups(x, weights)
-    x, weights, y = rows_of(x), weights.contiguous(), x.new_empty(len(x), groups, x.shape[-1])
+    x, weights, y = rows_of(x), weights.contiguous(), x.new_empty(x.shape[0], groups, x.shape[-1])
     step = 0 if items == 1 else groups * factor
     call("sum_groups", None, x, weights, y, *x.shape, x.stride(1), groups, factor, step)
     return y

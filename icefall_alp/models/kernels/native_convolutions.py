@@ -103,13 +103,13 @@ def depthwise_image_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # 
 
 def image_conv(x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
     """Without a graph, to few channels in float32; elsewhere a library is as fast."""
-    few = weight.shape[1:] == (x.shape[1], 3, 3) and 0 < len(weight) <= FEW and bias.shape == weight.shape[:1]
+    few = weight.shape[1:] == (x.shape[1], 3, 3) and 0 < weight.shape[0] <= FEW and bias.shape == weight.shape[:1]
     size = [(n + 2 * p - 3) // s + 1 for n, p, s in zip(x.shape[2:], padding, stride, strict=True)]
     fits = few and padding[0] == 0 and min(size) > 0 and all_float32(x, weight, bias)
     if torch.is_grad_enabled() or not fits:
         return closed.image_conv(x, weight, bias, stride, padding)
     x = x.permute(0, 2, 3, 1).contiguous()
-    y = x.new_empty(len(x), *size, len(weight))
+    y = x.new_empty(x.shape[0], *size, weight.shape[0])
     sizes = (*x.shape, *y.shape[1:], *stride, padding[1])
     call("image_conv", None, x, weight.contiguous(), bias.contiguous(), y, *sizes)
     count(y.numel(), *weight.shape[1:])

@@ -20,8 +20,8 @@ HEADERS = [FOLDER / f"cpu_{name}.h" for name in ("numbers", "registers")]
 SIGNATURES = {
     "swoosh": (3, 3, 2, 2),
     "swoosh_backward": (5, 3, 2, 2),
-    "linear": (5, 5, 2, 2),
-    "feed_forward": (6, 5, 2, 1),
+    "linear": (6, 5, 2, 3),
+    "feed_forward": (7, 5, 2, 2),
     "linear_backward_input": (6, 4, 2, 1),
     "linear_backward_weight": (3, 4, 0, 1),
     "gate": (4, 4, 0, 3),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import rows_of
+from icefall_alp.models.kernels.frozen import kept_panels
 from icefall_alp.models.kernels.native_library import call
 
 TYPES = (torch.float32, torch.bfloat16)
@@ -49,9 +50,10 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mask: Tensor | None, weight: Tensor, bias: Tensor | None, swoosh: tuple[float, float] | None):
         x = x.contiguous() if swoosh else _rows(x)
+        panels, ready = kept_panels(weight)
         weight, mask, bias = weight.contiguous(), _contiguous(mask), _contiguous(bias)
-        y = x.new_empty(*x.shape[:-1], weight.shape[0])
-        call("linear", None, x, mask, weight, bias, y, *_linear_sizes(x, weight), *(swoosh or (0, 0)), bool(swoosh))
+        y, sizes = x.new_empty(*x.shape[:-1], weight.shape[0]), _linear_sizes(x, weight)
+        call("linear", None, x, mask, weight, bias, y, panels, *sizes, *(swoosh or (0, 0)), bool(swoosh), ready)
         count(y.numel(), weight.shape[1])
         ctx.save_for_backward(x, mask, weight)
         ctx.swoosh = swoosh
@@ -83,9 +85,10 @@ class _Linear(torch.autograd.Function):
 
 def _linear_sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int, int]:
     """Rows, numbers in and out, stride of the rows, and rows of an item, which share a mask. Never 0, to divide by."""
-    rows, depth = sizes_of(x)
-    stride = depth if x.is_contiguous() else x.stride(-2)
-    return rows, depth, weight.shape[0], stride, max(1, rows // max(1, x.shape[0]))
+    shape = x.shape  # of everything here: asking a tensor's length is slow
+    depth = shape[-1]
+    rows, stride = x.numel() // max(1, depth), depth if x.is_contiguous() else x.stride(-2)
+    return rows, depth, weight.shape[0], stride, max(1, rows // max(1, shape[0]))
 
 
 def _contiguous(x: Tensor | None) -> Tensor | None:
@@ -119,7 +122,7 @@ class _SwooshLinear(torch.autograd.Function):
 
 def _item(x: Tensor) -> tuple[int, int]:
     """Channels, and rows of one item, which share a mask (N, 1, C). Never 0, to divide by."""
-    return max(1, x.shape[-1]), max(1, sizes_of(x)[0] // max(1, len(x)))
+    return max(1, x.shape[-1]), max(1, sizes_of(x)[0] // max(1, x.shape[0]))
 
 
 def _attention_weights(q, k, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int) -> Tensor:
@@ -151,7 +154,7 @@ class _AttentionWeights(torch.autograd.Function):
         grad = torch.zeros_like(weights) if grad is None else grad.contiguous()
         grad_first = None if grad_first is None else grad_first.contiguous()
         grads = [None if x is None else x.new_empty(x.shape) for x in (q, k, p)]
-        shares = None if pos is None else torch.empty(ctx.num_heads, len(q), *pos.shape[1:], device=q.device)
+        shares = None if pos is None else torch.empty(ctx.num_heads, q.shape[0], *pos.shape[1:], device=q.device)
         count(2, weights.numel(), (q.shape[-1] + (0 if p is None else p.shape[-1])) // ctx.num_heads)
         call(
             "attention_weights_backward", q, weights, grad, grad_first, q, k, p, pos, *grads, shares,
@@ -212,7 +215,7 @@ def all_float32(*tensors: Tensor | None) -> bool:
 
 
 def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
-    fits = mask is None or (x.dim() == 3 and mask.shape == (len(x), 1, x.shape[-1]))
+    fits = mask is None or (x.dim() == 3 and mask.shape == (x.shape[0], 1, x.shape[-1]))
     if not (fits and known(x) and (mask is None or mask.is_cpu)):
         return closed.swoosh_linear(x, mask, weight, bias, shift, offset)
     if _multiplied_here(x, weight, bias) and known(x, mask):
@@ -225,12 +228,13 @@ def feed_forward(x, mask, weight, bias, out_weight, out_bias, shift: float, offs
     whole = mask is None and not torch.is_grad_enabled() and _multiplied_here(x, weight, bias)
     if not (whole and _multiplied_here(weight.t(), out_weight, out_bias) and weight.numel()):
         return swoosh_linear(modify(linear(x, weight, bias)), mask, out_weight, out_bias, shift, offset)
-    x, weight, out_weight = _rows(x), weight.contiguous(), out_weight.contiguous()
-    y = x.new_empty(*x.shape[:-1], len(out_weight))
+    panels, ready = kept_panels(weight, out_weight)
+    x, weight, out_weight, n = _rows(x), weight.contiguous(), out_weight.contiguous(), out_weight.shape[0]
+    y = x.new_empty(*x.shape[:-1], n)
     rows, depth, hidden, stride, _ = _linear_sizes(x, weight)
-    tensors = (x, weight, _contiguous(bias), out_weight, _contiguous(out_bias), y)
-    call("feed_forward", None, *tensors, rows, depth, hidden, len(out_weight), stride, shift, offset)
-    count(rows * hidden, depth + len(out_weight))
+    tensors = (x, weight, _contiguous(bias), out_weight, _contiguous(out_bias), y, panels)
+    call("feed_forward", None, *tensors, rows, depth, hidden, n, stride, shift, offset, ready)
+    count(rows * hidden, depth + n)
     return y
 
 
@@ -276,7 +280,7 @@ def _attend(q, k, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num
 def mix(weights: Tensor, values: Tensor) -> Tensor:
     """In bfloat16 a library is faster."""
     items, frames, width = values.shape
-    fits = weights.shape[1:] == (items, frames, frames) and width % len(weights) == 0
+    fits = weights.shape[1:] == (items, frames, frames) and width % weights.shape[0] == 0
     if not (fits and all_float32(weights, values)):
         return closed.mix(weights, values)
     return closed.run(_Mix, weights, values)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.zipformer.activations import bare
 from icefall_alp.models.zipformer.normalization import BiasNorm
 from icefall_alp.models.zipformer.regularizers import limit_param
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
@@ -39,11 +38,7 @@ class Bypass(ScheduledModule):
             norm: what `new` goes through first.
             factor: between the frame rates.
         """
-        bias = log_scale = None
-        if norm is not None and bare(norm, BiasNorm):
-            bias, log_scale = norm.parameters_in_limits()
-        elif norm is not None:
-            new = norm(new)
+        new, bias, log_scale = (new, None, None) if norm is None else norm.left_to_do(new)
         scale = limit_param(self, self.bypass_scale, self.now(self.scale_min), self.scale_max)
         scale = scale if keep is None else scale * keep
         return chains.bypass(original, new, scale, bias, log_scale, factor)

@@ -46,12 +46,10 @@ class Zipformer(nn.Module):
         config = self.config
         chunk_size, left_chunks = self._draw_chunk()
         hidden = None if chunk_size < 0 else chunk_mask(x.shape[1], chunk_size, left_chunks, x.device)
-        stacks = [stack.layers for stack in self.encoders]
+        stacks = [(stack if isinstance(stack, LayerStack) else stack.encoder).layers for stack in self.encoders]
         draws = draw(config, stacks, x) if self.training else nothing(stacks)
-        outputs = []
-        for encoder, dim, factor, drawn in zip(
-            self.encoders, config.encoder_dim, config.downsampling_factor, draws, strict=True
-        ):
+        sizes, outputs = zip(config.encoder_dim, config.downsampling_factor, strict=True), []
+        for encoder, drawn, (dim, factor) in zip(self.encoders, draws, sizes, strict=True):
             context = Context.build(
                 padding if padding is None else padding[:, ::factor],
                 hidden if hidden is None else hidden[::factor, ::factor],

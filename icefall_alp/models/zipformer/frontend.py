@@ -7,10 +7,10 @@ arXiv:2310.11230, section 3.1.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
+from icefall_alp.models.kernels.slices import in_slices
 from icefall_alp.models.zipformer.activations import SwooshL, SwooshR, scale_initial
 from icefall_alp.models.zipformer.draws import dropout_masks, sequence_masks
 from icefall_alp.models.zipformer.normalization import BiasNorm
@@ -18,7 +18,6 @@ from icefall_alp.models.zipformer.regularizers import Balancer, ScaleGrad, White
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
 FIRST_GRAD_SCALE = 0.2
-CACHED_NUMBERS = 2**19  # of the ConvNeXt's hidden layer, written or not
 
 
 class ImageConv(nn.Conv2d):
@@ -47,8 +46,7 @@ class ConvNeXt(ScheduledModule):
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, F, C) to the same."""
         y = chains.depthwise_image_conv(x, self.depthwise_conv.weight, self.depthwise_conv.bias)
-        first, second = self.pointwise_conv1, self.pointwise_conv2
-        parameters = (first.weight, first.bias, second.weight, second.bias)
+        parameters = (*self.pointwise_conv1.parameters(), *self.pointwise_conv2.parameters())
         y = chains.pointwise_feed_forward(y, *parameters, SwooshL.shift, SwooshL.offset, self.hidden_balancer)
         (keep,) = sequence_masks([self.now(self.layerdrop_rate)], y) if self.training else [None]
         x, _ = chains.residual(x, y, None if keep is None else keep.unsqueeze(-1))
@@ -90,27 +88,18 @@ class Conv2dSubsampling(ScheduledModule):
         Returns:
             (N, (T - 7) // 2, out_dim).
         """
+        widest = features.shape[1] // 2 * self.num_bins * self.convnext.pointwise_conv1.out_channels
         weight = self._channels_innermost(self.out.weight)
-        size = self._slice_size(features)
-        parts = features.split(size)
-        hidden = [None] * len(parts) if padding is None else padding.split(size)
-        x = [self._convolve(part, hide, weight) for part, hide in zip(parts, hidden, strict=True)]
-        x = self.out_norm(self.out_whiten(x[0] if len(x) == 1 else torch.cat(x)))
+        x = in_slices(lambda *parts: self._convolve(weight, *parts), widest, features, padding)
+        x = self.out_norm(self.out_whiten(x))
         (mask,) = dropout_masks([self.now(self.dropout_p)], x.shape[-1:], x) if self.training else [None]
         return x if mask is None else x * mask
 
-    def _convolve(self, features: Tensor, padding: Tensor | None, weight: Tensor) -> Tensor:
+    def _convolve(self, weight: Tensor, features: Tensor, padding: Tensor | None) -> Tensor:
         x = self.conv(features).permute(0, 2, 3, 1)
         if padding is not None:
             x = x.masked_fill(padding[:, :, None, None], 0.0)
         return chains.linear(self.convnext(x).flatten(2), weight, self.out.bias)
-
-    def _slice_size(self, features: Tensor) -> int:
-        """Items to work on at a time: on a CPU, where nothing is kept for backward, as many as fit the cache."""
-        num_items, num_frames, _ = features.shape
-        if torch.is_grad_enabled() or features.device.type != "cpu":
-            return num_items
-        return max(1, CACHED_NUMBERS // (num_frames // 2 * self.num_bins * self.convnext.pointwise_conv1.out_channels))
 
     def _channels_innermost(self, weight: Tensor) -> Tensor:
         """The stored weight counts channels outermost (D, C * F); ours innermost (D, F * C)."""

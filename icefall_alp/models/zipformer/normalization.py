@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
+from icefall_alp.models.zipformer.activations import bare
 from icefall_alp.models.zipformer.regularizers import limit_param
 
 
@@ -28,6 +29,10 @@ class BiasNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) to the same shape."""
         return chains.bias_norm(x, *self.parameters_in_limits())
+
+    def left_to_do(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """x, bias and log_scale for a chain that goes on from here; or y alone, where a call must not be left out."""
+        return (x, *self.parameters_in_limits()) if bare(self, BiasNorm) else (self(x), None, None)
 
     def parameters_in_limits(self) -> tuple[Tensor, Tensor]:
         """Bias (dim,) and log_scale (); now and then a gradient that leads out of the latter's limits is turned."""

@@ -7,11 +7,11 @@ Nothing here is a tensor, so nothing enters the state dict.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TypeAlias
 
+import numpy as np
 from torch import Tensor, nn
 
 
@@ -33,13 +33,7 @@ class Schedule:
     @lru_cache(maxsize=4096)  # noqa: B019  (it may keep some thousand schedules)
     def at(self, batch_count: float) -> float:
         """Value of the schedule at `batch_count`."""
-        after = bisect_right(self.points, batch_count, key=lambda point: point[0])
-        if after == 0:
-            return self.points[0][1]
-        if after == len(self.points):
-            return self.points[-1][1]
-        (x0, y0), (x1, y1) = self.points[after - 1 : after + 1]
-        return y0 + (y1 - y0) * (batch_count - x0) / (x1 - x0)
+        return float(np.interp(batch_count, *zip(*self.points, strict=True)))
 
 
 Scheduled: TypeAlias = Schedule | float

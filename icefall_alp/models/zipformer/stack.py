@@ -46,13 +46,11 @@ class LayerStack(nn.Module):
 
     def forward(self, x: Tensor, context: Context, draws: StackDraws) -> Tensor:
         """(N, T, dim) to the same."""
-        pos_emb = self.encoder_pos(x)
-        if draws.features is not None:
-            x = x * draws.features
+        pos_emb, mask = self.encoder_pos(x), draws.features
+        x = x if mask is None else x * mask
         for layer, drawn in zip(self.layers, draws.layers, strict=True):
             x = layer(x, pos_emb, context, drawn)
-            if draws.features is not None:
-                x = x * draws.features
+            x = x if mask is None else x * mask
         return x
 
 
@@ -74,11 +72,6 @@ class DownsampledStack(nn.Module):
         self.downsample = Downsample(self.factor)
         self.encoder = LayerStack(config, index)
         self.out_combiner = Bypass(config.encoder_dim[index])
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        """Of the stack inside."""
-        return self.encoder.layers
 
     def forward(self, x: Tensor, context: Context, draws: StackDraws, lens: Tensor | None) -> Tensor:
         """(N, T, dim) to the same.

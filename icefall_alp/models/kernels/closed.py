@@ -191,7 +191,7 @@ class _Bypass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, original: Tensor, new: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(original, new, scale)
-        return torch.lerp(original, new.to(original.dtype), scale)
+        return torch.lerp(original, new.to(original.dtype), scale.to(original.dtype))
 
     @staticmethod
     @once

@@ -205,7 +205,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _multiplied_here(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    fits = weight.dim() == 2 and x.shape[-1:] == weight.shape[1:] and (bias is None or bias.shape == weight.shape[:1])
+    fits = weight.dim() == 2 and 0 < weight.shape[1] == x.shape[-1] and (bias is None or bias.shape == weight.shape[:1])
     return fits and all_float32(x, weight, bias)
 
 

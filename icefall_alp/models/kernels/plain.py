@@ -75,13 +75,14 @@ def bypass(
     original: Tensor, new: Tensor, scale: Tensor, bias: Tensor | None = None, log_scale: Tensor | None = None,
     factor: int = 1,
 ) -> Tensor:  # fmt: skip
-    """original + (new - original) scale: (N, T, C), scale (C,) or (N, 1, C).
+    """original + (new - original) scale, in the type of `original`: (N, T, C), scale (C,) or (N, 1, C).
 
     Where a bias (C,) is given, `new` goes through `bias_norm` first. Each of its frames (N, ceil(T / factor), C) stands
     for `factor` of the original's.
     """
     new = new if bias is None else bias_norm(new, bias, log_scale)
-    return original + (repeat_frames(new, factor, original.shape[1]) - original) * scale
+    new = repeat_frames(new, factor, original.shape[1])
+    return (original + (new - original) * scale).to(original.dtype)
 
 
 def repeat_frames(x: Tensor, factor: int, num_frames: int) -> Tensor:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from icefall_alp.models.kernels import plain
+
 SIZES = {"odd": (3, 7, 5), "wide": (2, 33, 130), "one_frame": (2, 1, 6), "empty": (0, 4, 6)}
 SWOOSH_L = (4.0, 0.035)
 
@@ -99,3 +101,24 @@ def oddly_strided(x: Tensor) -> Tensor:
     """The same numbers; axes of one have a stride that leads nowhere."""
     strides = [3 if n == 1 else stride for n, stride in zip(x.shape, x.stride(), strict=True)]
     return x.detach().clone().as_strided(x.shape, strides).requires_grad_(x.requires_grad)
+
+
+TYPES_OF_BYPASS = {  # of `original`, `new` and the parameters
+    "all narrow": (torch.bfloat16, torch.bfloat16, torch.bfloat16),
+    "narrow frames": (torch.bfloat16, torch.bfloat16, torch.float32),
+    "narrow branch": (torch.float32, torch.bfloat16, torch.float32),
+    "narrow stream": (torch.bfloat16, torch.float32, torch.float32),
+}
+
+
+def check_types_of_bypass(form, types, normed):
+    """Type and value of the output, types of the gradients."""
+    torch.manual_seed(0)
+    shapes = [(2, 5, 6), (2, 5, 6), (6,)] + ([(6,), ()] if normed else [])
+    values = [torch.randn(shape).to(types[min(i, 2)]) for i, shape in enumerate(shapes)]
+    leaves = [x.clone().requires_grad_() for x in values]
+    y = form.bypass(*leaves)
+    assert y.dtype == types[0]
+    torch.testing.assert_close(y.double(), plain.bypass(*[x.double() for x in values]), rtol=2e-2, atol=5e-2)
+    grads = torch.autograd.grad(y.float().square().sum(), leaves)
+    assert [grad.dtype for grad in grads] == [x.dtype for x in leaves]

@@ -93,3 +93,10 @@ def test_a_bypass_without_frames_or_with_a_log_scale_of_one_axis_has_gradients(f
     leaves = [torch.randn(shape).requires_grad_() for shape in ((2, 3, 6), (2, 3, 6), (6,), (6,), (1,))]
     assert torch.autograd.grad(form.bypass(*leaves).sum(), leaves)[-1].shape == (1,)
     assert torch.autograd.grad(form.bias_norm(*leaves[1::2], leaves[4]).sum(), leaves[4])[0].shape == (1,)
+
+
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize("types", chain_cases.TYPES_OF_BYPASS.values(), ids=chain_cases.TYPES_OF_BYPASS)
+@pytest.mark.parametrize("form", [plain, closed, native])
+def test_a_bypass_has_the_type_of_its_original(form, types, normed):
+    chain_cases.check_types_of_bypass(form, types, normed)

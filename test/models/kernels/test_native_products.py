@@ -37,6 +37,12 @@ def test_linear_of_any_size(sizes, swoosh):
         torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-4)
 
 
+def test_a_layer_without_inputs_gives_its_bias():
+    x, weight, bias = torch.empty(2, 3, 0), torch.empty(4, 0), torch.randn(4)
+    for y in (native_products.linear(x, weight, bias), native_products.swoosh_linear(x, None, weight, bias, 1.0, 0.3)):
+        torch.testing.assert_close(y, bias.expand(2, 3, 4), rtol=0, atol=0)
+
+
 # hidden columns at once: all, some, or a few where rows are so wide that the cache holds no more
 @pytest.mark.parametrize(
     "sizes", [(1, 1, 1, 1, 1), (2, 90, 7, 130, 5), (3, 65, 192, 1000, 192), (1, 3, 2100, 100, 2100), (0, 4, 3, 2, 5)]

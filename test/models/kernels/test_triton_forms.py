@@ -188,3 +188,9 @@ def test_every_gradient_of_the_relative_scores_is_written(monkeypatch):
     )
     assert torch.autograd.grad(weights.square().sum(), tensors[3])[0].isfinite().all()
     assert (6, 7, 13) in made
+
+
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize("types", chain_cases.TYPES_OF_BYPASS.values(), ids=chain_cases.TYPES_OF_BYPASS)
+def test_a_bypass_has_the_type_of_its_original(types, normed):
+    chain_cases.check_types_of_bypass(triton_forms, types, normed)

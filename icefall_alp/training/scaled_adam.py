@@ -20,6 +20,7 @@ The element-wise work on all parameters of a group is done at once by `kernels/s
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -85,6 +86,12 @@ class ScaledAdam(torch.optim.Optimizer):
         state = _GroupState(group["params"], group["clipping_update_period"])
         self._states[index] = state
         return state
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScaledAdam:
+        """An optimizer of the parameters' copies that goes on by itself from where this one is."""
+        copied = type(self)(copy.deepcopy(self.param_groups, memo))
+        copied.load_state_dict(self.state_dict())
+        return copied
 
     def clipping(self) -> dict[str, Tensor]:
         """For the log, without waiting for the device: one value per parameter group.

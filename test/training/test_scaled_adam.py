@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -272,6 +273,23 @@ def test_saved_state_does_not_change_with_later_steps():
     before = {name: value.clone() for name, value in saved.items() if isinstance(value, torch.Tensor)}
     run(optimizer, params, range(5, 12))
     assert all(torch.equal(saved[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("steps", [0, 12])
+def test_a_deep_copy_goes_on_alike_and_alone(steps):
+    """Of parameters and optimizer together, as an average or a trial step takes one."""
+    params = random_parameters(0)
+    optimizer = ScaledAdam(params, lr=0.03, clipping_update_period=10)
+    run(optimizer, params, range(steps))
+    copied_params, copied = copy.deepcopy((params, optimizer))
+    assert all(ours is theirs for ours, theirs in zip(copied.param_groups[0]["params"], copied_params, strict=True))
+    before = [p.clone() for p in params]
+    run(copied, copied_params, range(steps, steps + 15))
+    assert all(torch.equal(p, old) for p, old in zip(params, before, strict=True))
+    run(optimizer, params, range(steps, steps + 15))
+    for ours, theirs in zip(params, copied_params, strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(copied.clipping(), optimizer.clipping(), rtol=0, atol=0)
 
 
 def test_state_of_other_parameters_is_refused():

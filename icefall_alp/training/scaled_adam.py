@@ -20,7 +20,6 @@ The element-wise work on all parameters of a group is done at once by `kernels/s
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -87,11 +86,17 @@ class ScaledAdam(torch.optim.Optimizer):
         self._states[index] = state
         return state
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ScaledAdam:
-        """An optimizer of the parameters' copies that goes on by itself from where this one is."""
-        copied = type(self)(copy.deepcopy(self.param_groups, memo))
-        copied.load_state_dict(self.state_dict())
-        return copied
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies, which go on by themselves from where this one is."""
+        return {**super().__getstate__(), "made": self.state_dict()["state"]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy."""
+        made = state.pop("made")
+        super().__setstate__(state)
+        self._states = [None] * len(self.param_groups)
+        for index, saved in made.items():
+            self._make_state(int(index)).load_state_dict(saved)
 
     def clipping(self) -> dict[str, Tensor]:
         """For the log, without waiting for the device: one value per parameter group.

@@ -279,10 +279,14 @@ def test_saved_state_does_not_change_with_later_steps():
 def test_a_deep_copy_goes_on_alike_and_alone(steps):
     """Of parameters and optimizer together, as an average or a trial step takes one."""
     params = random_parameters(0)
-    optimizer = ScaledAdam(params, lr=0.03, clipping_update_period=10)
+    groups = [{"params": params[:3], "names": ["a", "b", "c"]}, {"params": params[3:], "lr": 0.01}]
+    optimizer = ScaledAdam(groups, lr=0.03, clipping_update_period=10)
     run(optimizer, params, range(steps))
     copied_params, copied = copy.deepcopy((params, optimizer))
-    assert all(ours is theirs for ours, theirs in zip(copied.param_groups[0]["params"], copied_params, strict=True))
+    assert copied.defaults.items() >= optimizer.defaults.items()  # PyTorch adds one of its own
+    assert copied.param_groups[0]["names"] == ["a", "b", "c"]
+    assert copied.param_groups[0]["names"] is not optimizer.param_groups[0]["names"]
+    assert all(ours is theirs for ours, theirs in zip(copied.param_groups[0]["params"], copied_params[:3], strict=True))
     before = [p.clone() for p in params]
     run(copied, copied_params, range(steps, steps + 15))
     assert all(torch.equal(p, old) for p, old in zip(params, before, strict=True))

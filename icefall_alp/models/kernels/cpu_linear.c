@@ -7,7 +7,9 @@ enum { PANEL = 3 * LANES };  // columns worked on at a time
 enum { BLOCK = 64 };         // rows worked on at a time
 enum { DEPTH = 256 };        // rows that a gradient of weights is summed over at a time
 enum { CACHED = 3 << 16 };   // numbers of weights that stay in the cache while all rows pass
-enum { PACE = (PANEL * ROWS + BLOCK - 1) / BLOCK };  // the first block fetches the next panel: a tile's share, by depth
+// The first block fetches the next panel from memory: so many of its numbers with each row of this one, in every tile
+enum { PACE = (PANEL * ROWS + BLOCK - 1) / BLOCK };
+_Static_assert(PANEL <= 48, "frozen.py keeps space for panels of 48 columns");
 
 // Panels of a matrix (depth, n): the weight (n, depth) with a stride between rows turned over, or as it lies. Shared by the
 // threads.

@@ -94,7 +94,7 @@ INLINE void store(void *y, long stride, const float *x, long width, long rows, l
 
 // ---- c = a b + bias, or c += a b: a (rows, depth) by any strides, b (depth, width) and c (rows, width), its rows at a
 // distance of `apart`, in whole registers; bias (width) or null. What lies behind b is fetched into the cache meanwhile,
-// `pace` numbers for each of depth and tile; 0 for none.
+// `pace` numbers with each row of b in every tile; with 0 nothing new is.
 
 INLINE void tile(const float *a, long down, long right, const float *b, const float *bias, float *c, long apart, long width,
                  long depth, int add, const int rows, const int registers, const float *ahead, long pace) {

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import rows_of
-from icefall_alp.models.kernels.frozen import kept_panels
+from icefall_alp.models.kernels.frozen import panels_of
 from icefall_alp.models.kernels.native_library import call
 
 TYPES = (torch.float32, torch.bfloat16)
@@ -50,10 +50,12 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, mask: Tensor | None, weight: Tensor, bias: Tensor | None, swoosh: tuple[float, float] | None):
         x = x.contiguous() if swoosh else _rows(x)
-        panels, ready = kept_panels(weight)
+        panels = panels_of(weight)
         weight, mask, bias = weight.contiguous(), _contiguous(mask), _contiguous(bias)
         y, sizes = x.new_empty(*x.shape[:-1], weight.shape[0]), _linear_sizes(x, weight)
-        call("linear", None, x, mask, weight, bias, y, panels, *sizes, *(swoosh or (0, 0)), bool(swoosh), ready)
+        tensors, flags = (x, mask, weight, bias, y, panels.space), (bool(swoosh), panels.filled)
+        call("linear", None, *tensors, *sizes, *(swoosh or (0, 0)), *flags)
+        panels.filled = True
         count(y.numel(), weight.shape[1])
         ctx.save_for_backward(x, mask, weight)
         ctx.swoosh = swoosh
@@ -205,8 +207,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _multiplied_here(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    fits = weight.dim() == 2 and 0 < weight.shape[1] == x.shape[-1] and (bias is None or bias.shape == weight.shape[:1])
-    return fits and all_float32(x, weight, bias)
+    fits = weight.dim() == 2 and x.shape[-1:] == weight.shape[1:] and (bias is None or bias.shape == weight.shape[:1])
+    return fits and weight.shape[1] > 0 and all_float32(x, weight, bias)
 
 
 def all_float32(*tensors: Tensor | None) -> bool:
@@ -228,12 +230,13 @@ def feed_forward(x, mask, weight, bias, out_weight, out_bias, shift: float, offs
     whole = mask is None and not torch.is_grad_enabled() and _multiplied_here(x, weight, bias)
     if not (whole and _multiplied_here(weight.t(), out_weight, out_bias) and weight.numel()):
         return swoosh_linear(modify(linear(x, weight, bias)), mask, out_weight, out_bias, shift, offset)
-    panels, ready = kept_panels(weight, out_weight)
+    panels = panels_of(weight, out_weight)
     x, weight, out_weight, n = _rows(x), weight.contiguous(), out_weight.contiguous(), out_weight.shape[0]
     y = x.new_empty(*x.shape[:-1], n)
     rows, depth, hidden, stride, _ = _linear_sizes(x, weight)
-    tensors = (x, weight, _contiguous(bias), out_weight, _contiguous(out_bias), y, panels)
-    call("feed_forward", None, *tensors, rows, depth, hidden, n, stride, shift, offset, ready)
+    tensors = (x, weight, _contiguous(bias), out_weight, _contiguous(out_bias), y, panels.space)
+    call("feed_forward", None, *tensors, rows, depth, hidden, n, stride, shift, offset, panels.filled)
+    panels.filled = True
     count(rows * hidden, depth + n)
     return y
 

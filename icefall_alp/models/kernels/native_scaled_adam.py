@@ -74,6 +74,7 @@ class ScaledAdamLoops:
     def _addresses(self) -> Tensor:
         if not loops_suit(self._params):
             raise RuntimeError("parameters changed their type or layout after the first step: make a new optimizer")
+        torch.autograd.graph.increment_version(self._params)  # as PyTorch's own operations do when they write
         return _addresses(self._params)
 
 

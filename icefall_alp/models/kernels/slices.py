@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CACHED_NUMBERS = 2**19
+CACHED_NUMBERS = 2**19  # that a function makes at once
 
 
 def in_slices(function: Callable[..., Tensor], widest: int, x: Tensor, *others: Tensor | None) -> Tensor:
@@ -16,9 +16,9 @@ def in_slices(function: Callable[..., Tensor], widest: int, x: Tensor, *others: 
 
     Args:
         function: makes (N, ...) of them, each item of its own.
-        widest: numbers that it makes of one item at once.
+        widest: numbers that it makes of one item at once, at least 1.
         x: on whose device it computes.
-        others: its further arguments.
+        others: its further arguments, of as many items.
     """
     size = len(x) if torch.is_grad_enabled() or x.device.type != "cpu" else max(1, CACHED_NUMBERS // widest)
     if size >= len(x):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.zipformer.normalization import BiasNorm
+from icefall_alp.models.zipformer.normalization import left_to_do
 from icefall_alp.models.zipformer.regularizers import limit_param
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
@@ -27,7 +27,7 @@ class Bypass(ScheduledModule):
         self.scale_min = schedule((0, 0.9), (20000, 0.2))
 
     def forward(
-        self, original: Tensor, new: Tensor, keep: Tensor | None = None, norm: BiasNorm | None = None, factor: int = 1
+        self, original: Tensor, new: Tensor, keep: Tensor | None = None, norm: nn.Module | None = None, factor: int = 1
     ) -> Tensor:
         """Two tensors to one.
 
@@ -38,7 +38,7 @@ class Bypass(ScheduledModule):
             norm: what `new` goes through first.
             factor: between the frame rates.
         """
-        new, bias, log_scale = (new, None, None) if norm is None else norm.left_to_do(new)
+        new, bias, log_scale = left_to_do(norm, new)
         scale = limit_param(self, self.bypass_scale, self.now(self.scale_min), self.scale_max)
         scale = scale if keep is None else scale * keep
         return chains.bypass(original, new, scale, bias, log_scale, factor)

@@ -46,7 +46,7 @@ class Zipformer(nn.Module):
         config = self.config
         chunk_size, left_chunks = self._draw_chunk()
         hidden = None if chunk_size < 0 else chunk_mask(x.shape[1], chunk_size, left_chunks, x.device)
-        stacks = [(stack if isinstance(stack, LayerStack) else stack.encoder).layers for stack in self.encoders]
+        stacks = [getattr(stack, "encoder", stack).layers for stack in self.encoders]  # of wrapped stacks too
         draws = draw(config, stacks, x) if self.training else nothing(stacks)
         sizes, outputs = zip(config.encoder_dim, config.downsampling_factor, strict=True), []
         for encoder, drawn, (dim, factor) in zip(self.encoders, draws, sizes, strict=True):

@@ -25,8 +25,7 @@ class ImageConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, F), or (N, T, F) of a single channel, to (N, D, T', F')."""
-        image = x if x.dim() == 4 else x.unsqueeze(1)
-        return chains.image_conv(image, self.weight, self.bias, self.stride, self.padding)
+        return chains.image_conv(x if x.dim() == 4 else x[:, None], self.weight, self.bias, self.stride, self.padding)
 
 
 class ConvNeXt(ScheduledModule):
@@ -46,7 +45,8 @@ class ConvNeXt(ScheduledModule):
     def forward(self, x: Tensor) -> Tensor:
         """(N, T, F, C) to the same."""
         y = chains.depthwise_image_conv(x, self.depthwise_conv.weight, self.depthwise_conv.bias)
-        parameters = (*self.pointwise_conv1.parameters(), *self.pointwise_conv2.parameters())
+        first, second = self.pointwise_conv1, self.pointwise_conv2
+        parameters = (first.weight, first.bias, second.weight, second.bias)
         y = chains.pointwise_feed_forward(y, *parameters, SwooshL.shift, SwooshL.offset, self.hidden_balancer)
         (keep,) = sequence_masks([self.now(self.layerdrop_rate)], y) if self.training else [None]
         x, _ = chains.residual(x, y, None if keep is None else keep.unsqueeze(-1))

@@ -30,10 +30,13 @@ class BiasNorm(nn.Module):
         """(..., dim) to the same shape."""
         return chains.bias_norm(x, *self.parameters_in_limits())
 
-    def left_to_do(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """x, bias and log_scale for a chain that goes on from here; or y alone, where a call must not be left out."""
-        return (x, *self.parameters_in_limits()) if bare(self, BiasNorm) else (self(x), None, None)
-
     def parameters_in_limits(self) -> tuple[Tensor, Tensor]:
         """Bias (dim,) and log_scale (); now and then a gradient that leads out of the latter's limits is turned."""
         return self.bias, limit_param(self, self.log_scale, self.log_scale_min, self.log_scale_max)
+
+
+def left_to_do(norm: nn.Module | None, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """x, bias and log_scale for a chain that does more than a norm; or y alone, where there is none or it is called."""
+    if norm is None:
+        return x, None, None
+    return (x, *norm.parameters_in_limits()) if bare(norm, BiasNorm) else (norm(x), None, None)

@@ -64,3 +64,9 @@ def test_a_norm_that_is_hooked_or_wrapped_is_called(hook):
     assert seen == [1]
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(module(original, new, norm=norm), expected)
+
+
+def test_a_norm_may_be_any_module():
+    module, original, new = Bypass(6), torch.randn(2, 3, 6), torch.randn(2, 3, 6)
+    torch.testing.assert_close(module(original, new, norm=torch.nn.Identity()), module(original, new))
+    torch.testing.assert_close(module(original, new, norm=torch.nn.Tanh()), module(original, new.tanh()))

@@ -8,6 +8,7 @@ import statistics
 
 import pytest
 import torch
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from icefall_alp.models.zipformer import draws
 from icefall_alp.models.zipformer.encoder import Zipformer
@@ -115,3 +116,15 @@ def test_causal_frames_do_not_see_later_chunks(golden, make_config):
         a, b = encoder(x, lens, padded=False)[0], encoder(changed, lens, padded=False)[0]
     assert torch.equal(a[:, :8], b[:, :8])
     assert not torch.allclose(a[:, 8:], b[:, 8:])
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_stack_may_be_wrapped(tiny, tiny_input, index):
+    """Here to compute its activations again in backward; like `torch.compile` that hands attributes through."""
+    x, lens, _ = tiny_input
+    with torch.no_grad():
+        expected, _ = tiny.encoder(x, lens)
+        stacks = tiny.encoder.encoder.encoders
+        stacks[index] = checkpoint_wrapper(stacks[index])
+        found, _ = tiny.encoder(x, lens)
+    torch.testing.assert_close(found, expected)

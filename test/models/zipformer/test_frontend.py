@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from icefall_alp.models.zipformer.activations import SwooshL
 from icefall_alp.models.zipformer.frontend import Conv2dSubsampling, ConvNeXt, ImageConv
@@ -86,3 +87,15 @@ def test_first_convolution_equals_the_plain_one():
     torch.manual_seed(0)
     conv, x = ImageConv(1, 4, 3, padding=(0, 1)), torch.randn(2, 11, 8)
     torch.testing.assert_close(conv(x), F.conv2d(x.unsqueeze(1), conv.weight, conv.bias, padding=(0, 1)))
+
+
+def test_a_pruned_or_parametrized_layer_computes_with_what_it_has_now():
+    torch.manual_seed(0)
+    module, x = ConvNeXt(4).eval(), torch.randn(2, 9, 11, 4)
+    expected = module(x)
+    prune.identity(module.pointwise_conv1, "weight")
+    torch.testing.assert_close(module(x), expected)
+    with torch.no_grad():
+        module.pointwise_conv2.weight.zero_()
+    prune.l1_unstructured(module.pointwise_conv2, "bias", 1.0)
+    torch.testing.assert_close(module(x), x)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,7 +72,38 @@ def test_the_encoder_is_timed_against_its_definition(monkeypatch, capsys, tiny_e
     benchmark.main()
     printed = capsys.readouterr().out
     assert "x plain eager (" in printed and "audio-s/s" in printed and "GFLOP per call" in printed
+    assert "Self CPU" not in printed
     assert (os.environ.get("ICEFALL_ALP_FUSED") != "0") == chains.FUSED  # left as it was
+
+
+def test_a_profile_names_operations_by_the_time_they_take(monkeypatch, capsys, tiny_encoder):
+    arguments = [
+        "encode",
+        "--encoder",
+        str(tiny_encoder),
+        "--max-duration",
+        "1",
+        "--clip-seconds",
+        "1",
+        "--rounds",
+        "5",
+    ]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments, "--profile"])
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert "Self CPU" in printed and "aten::add" in printed
+
+
+def test_limits_are_shares_of_a_large_product_and_a_large_copy(capsys, monkeypatch):
+    taken = {"product": [0.5] * 5, "copy": [0.25] * 5}
+    monkeypatch.setattr(timing, "take_turns", lambda *_, **__: taken)
+    work = timing.Work(seconds=8.0, flops=2**30, bytes=2**25)
+    timing.report_limits([1.0, 2.0, 3.0], work, torch.device("cpu"), torch.bfloat16)
+    printed = capsys.readouterr().out  # a product of 2 ** 31 in half a second, a copy of 2 ** 26 in a quarter
+    assert "4 audio-s/s" in printed and "= 12% of a large bfloat16 product's 4" in printed
+    assert "= 6% of a large copy's 0.3" in printed
+    timing.report_limits([1.0], replace(work, bytes=None), torch.device("cpu"), torch.float32)
+    assert "bytes are not counted: Triton is not installed" in capsys.readouterr().out
 
 
 LOSS = "loss --clips 60 --dim 8 --held 600 --rounds 5"
@@ -157,9 +189,9 @@ def test_every_kernel_compiles_for_a_gpu_without_spilling_and_dividing_indices(t
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()[2:]]
     launched = {name for name in vars(kernels) if name.split("_")[-1] in ("forward", "backward", "moments", "line")}
-    assert {line[0] for line in lines} == launched and len(launched) == 14
+    assert {line[0] for line in lines} == launched and len(launched) == 15
     assert {tuple(line[-5:-3]) for line in lines} == {("0", "0")}  # bytes spilt, calls
-    assert all(float(line[-2]) < 200 for line in lines)
+    assert all(float(line[-2]) < 200 for line in lines if line[0] != "line_from_moments")  # one number a channel
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     refused = call("kernels", "--encoder", tiny_encoder, "--layers", 1, 1)
     assert refused.returncode == 1 and "TRITON_INTERPRET is set" in refused.stderr.splitlines()[-1]

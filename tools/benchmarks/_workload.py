@@ -29,7 +29,6 @@ def add_encoder_arguments(parser: argparse.ArgumentParser, max_duration: float) 
     parser.add_argument("--layers", type=int, nargs="+", help="layers of each stack instead of the encoder's own")
     parser.add_argument("--max-duration", type=float, default=max_duration, help="seconds in a batch (%(default)s)")
     parser.add_argument("--clip-seconds", type=float, default=10.0, help="longest clip (%(default)s)")
-    parser.add_argument("--bfloat16", action="store_true", help="autocast")
 
 
 def build_encoder(arguments: argparse.Namespace) -> AudioEncoder:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks import _workload
+from benchmarks import _forms, _workload
 from benchmarks.generate import Words
-from benchmarks.timing import count_flops, report, report_limits, report_memory, take_turns
+from benchmarks.timing import count_flops
 from icefall_alp.data.datasets import CaptionBatch
 from icefall_alp.models.text_decoder import DecoderSizes, TextDecoder
 from icefall_alp.objectives.captioning import CaptioningObjective
@@ -24,6 +24,7 @@ SHORTEST, LONGEST, PARALLEL = 6, 40, 0.75
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which encoder and decoder on what batch."""
     _workload.add_encoder_arguments(parser, max_duration=80.0)
+    _forms.add_arguments(parser)
     parser.add_argument("--text-width", type=int, default=768, help="of the decoder (%(default)s)")
     parser.add_argument("--text-layers", type=int, default=6, help="of the decoder (%(default)s)")
     parser.add_argument("--vocabulary", type=int, default=50265, help="of the decoder (%(default)s, BART's)")
@@ -44,12 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
     steps = {"plain eager": plain_eager, "ours": _step(ours, batch, arguments, update)}
     steps = {name: _workload.same_draws(step) for name, step in steps.items()}
     seconds = float(lens.sum()) / _workload.FRAMES_PER_SECOND
-    times = take_turns(steps, arguments.device, arguments.rounds, repeats=1)
-    report(times, "plain eager")
     with _workload.plain_eager():
         flops = 3 * count_flops(lambda: ours(batch))
-    report_limits(times["ours"], flops, seconds, arguments.device)
-    report_memory(steps, seconds, arguments.device)
+    _forms.compare(steps, _step(ours, batch, arguments, lambda: None), seconds, flops, arguments)
 
 
 class _Plain(CaptioningObjective):

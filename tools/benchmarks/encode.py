@@ -9,14 +9,15 @@ from functools import partial
 import torch
 from torch import nn
 
-from benchmarks import _workload
-from benchmarks.timing import count_flops, report, report_limits, take_turns
+from benchmarks import _forms, _workload
+from benchmarks.timing import count_flops
 from icefall_alp.models.kernels.frozen import FrozenWeights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which encoder on what batch."""
     _workload.add_encoder_arguments(parser, max_duration=80.0)
+    _forms.add_arguments(parser)
     parser.add_argument("--compile", action="store_true", help="also by torch.compile, on a GPU as CUDA graphs")
 
 
@@ -40,6 +41,4 @@ def run(arguments: argparse.Namespace) -> None:
         mode = "default" if arguments.device.type == "cpu" else "reduce-overhead"
         contenders["compiled"] = partial(encode, torch.compile(encoder, dynamic=False, mode=mode))
     seconds = float(lens.sum()) / _workload.FRAMES_PER_SECOND
-    times = take_turns(contenders, arguments.device, arguments.rounds, repeats=1)
-    report(times, "plain eager")
-    report_limits(times["ours"], count_flops(plain), seconds, arguments.device)
+    _forms.compare(contenders, contenders["ours"], seconds, count_flops(plain), arguments)

@@ -9,6 +9,7 @@ these takes over the time that moving the bytes takes: below 1 memory is the lim
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import tempfile
@@ -54,7 +55,7 @@ class Launch:
         return max(
             x.numel()
             for name, x in self.arguments.items()
-            if name in ("y_at", "weights_at", "x_at", "original_at", "grad_x_at")
+            if name in ("y_at", "weights_at", "x_at", "original_at", "grad_x_at", "sums_at")
         )
 
     @property
@@ -72,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Record the launches of a step in both precisions, compile, print a line each."""
+    if os.environ.get("TRITON_INTERPRET"):
+        raise UserError("TRITON_INTERPRET is set: Triton interprets its kernels instead of compiling them; unset it")
     launches: dict[tuple[str, ...], Launch] = {}
     for half in (False, True):
         step = _workload.same_draws(partial(_step, arguments, half))
@@ -97,7 +100,7 @@ def _step(arguments: argparse.Namespace, half: bool) -> None:
 def recorded(call: Callable[[], object]) -> list[Launch]:
     """What `call` would launch on a GPU; nothing is, so that all results are whatever lay in memory."""
     try:
-        import triton
+        from triton.runtime import KernelInterface
 
         from icefall_alp.models.kernels import triton_forms, triton_kernels
     except ImportError as error:
@@ -115,9 +118,7 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
 
         return Grid()
 
-    kernels = {name: value for name, value in vars(triton_kernels).items() if isinstance(value, triton.JITFunction)}
-    if not kernels:
-        raise UserError("TRITON_INTERPRET is set: Triton interprets its kernels instead of compiling them; unset it")
+    kernels = {name: value for name, value in vars(triton_kernels).items() if isinstance(value, KernelInterface)}
     fakes = {name: recorder(kernel) for name, kernel in kernels.items() if not name.startswith("_")}
     with patch.multiple(triton_kernels, **fakes), patch.object(chains, "form_for", lambda device: triton_forms):
         call()

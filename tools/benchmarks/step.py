@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
-from benchmarks import _workload
-from benchmarks.timing import count_flops, report, report_limits, report_memory, take_turns
+from benchmarks import _forms, _workload
+from benchmarks.timing import count_flops
 from icefall_alp.models import text_encoder
 from icefall_alp.models.pooling import masked_mean
 from icefall_alp.training.scaled_adam import ScaledAdam
@@ -23,6 +23,7 @@ VOCABULARY, SHORTEST, LONGEST, WIDTH = 4000, 6, 40, 512
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which towers on what batch."""
     _workload.add_encoder_arguments(parser, max_duration=80.0)
+    _forms.add_arguments(parser)
     parser.add_argument("--text-width", type=int, default=768, help="of the text encoder (%(default)s)")
     parser.add_argument("--text-layers", type=int, default=12, help="of the text encoder (%(default)s)")
 
@@ -37,12 +38,10 @@ def run(arguments: argparse.Namespace) -> None:
     }
     steps = {name: _workload.same_draws(step) for name, step in steps.items()}
     seconds = float(lens.sum()) / _workload.FRAMES_PER_SECOND
-    times = take_turns(steps, arguments.device, arguments.rounds, repeats=1)
-    report(times, "plain eager")
     with _workload.plain_eager():
         flops = 3 * count_flops(lambda: ours.loss(features, lens, *_captions(lens, arguments)))
-    report_limits(times["ours"], flops, seconds, arguments.device)
-    report_memory(steps, seconds, arguments.device)
+    without_update = _step(ours, features, lens, arguments, lambda: None)
+    _forms.compare(steps, without_update, seconds, flops, arguments)
 
 
 class Towers(nn.Module):

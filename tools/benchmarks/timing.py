@@ -8,12 +8,29 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 Contenders = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a call does.
+
+    Attributes:
+        seconds: of audio.
+        flops: of matrix products and convolutions, two for each multiplication and addition.
+        bytes: that operations read and write in the form of a GPU; None where they cannot be counted.
+    """
+
+    seconds: float
+    flops: int
+    bytes: int | None
 
 
 def take_turns(contenders: Contenders, device: torch.device, rounds: int, repeats: int) -> dict[str, list[float]]:
@@ -53,26 +70,44 @@ def count_flops(call: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def report_limits(times: list[float], flops: int, seconds: float, device: torch.device) -> None:
+def report_limits(times: list[float], work: Work, device: torch.device, dtype: torch.dtype) -> None:
     """Print how fast a call computes, against a large matrix product and a large copy timed here.
 
     Args:
         times: seconds per call.
-        flops: of a call; training has three times those of forward.
-        seconds: of audio that it works on.
+        work: of a call.
         device: where.
+        dtype: that matrices are multiplied in.
     """
     median = statistics.median(times)
-    matrix = torch.randn(1024, 1024, device=device)
-    memory = torch.empty(2, 1 << 23, device=device)
+    side, numbers = (1024, 1 << 23) if device.type == "cpu" else (8192, 1 << 28)  # some milliseconds, past the caches
+    matrix = torch.randn(side, side, device=device, dtype=dtype)
+    memory = torch.empty(2, numbers, device=device)
     limits = {"product": lambda: matrix @ matrix, "copy": lambda: memory[0].copy_(memory[1])}
     measured = {name: statistics.median(t) for name, t in take_turns(limits, device, rounds=5, repeats=2).items()}
-    peak, bandwidth = 2 * 1024**3 / measured["product"], 2 * memory[0].nbytes / measured["copy"]
+    peak, bandwidth = 2 * side**3 / measured["product"], 2 * memory[0].nbytes / measured["copy"]
+    kind = str(dtype).removeprefix("torch.")
     print(
-        f"{seconds / median:,.0f} audio-s/s; {flops / 1e9:,.1f} GFLOP per call, "
-        f"{flops / median / 1e9:,.0f} GFLOP/s = {flops / median / peak:.0%} of a large float32 product's "
-        f"{peak / 1e9:,.0f}; the machine copies {bandwidth / 1e9:,.1f} GB/s"
+        f"{work.seconds / median:,.0f} audio-s/s\n"
+        f"{work.flops / 1e9:,.1f} GFLOP per call, {work.flops / median / 1e9:,.0f} GFLOP/s = "
+        f"{work.flops / median / peak:.0%} of a large {kind} product's {peak / 1e9:,.0f}"
     )
+    if work.bytes is None:
+        print("bytes are not counted: Triton is not installed")
+        return
+    print(
+        f"{work.bytes / 1e9:,.2f} GB per call as the GPU's form counts them, {work.bytes / median / 1e9:,.1f} GB/s = "
+        f"{work.bytes / median / bandwidth:.0%} of a large copy's {bandwidth / 1e9:,.1f}"
+    )
+
+
+def report_profile(call: Callable[[], object], device: torch.device) -> None:
+    """Print what a call spends its time on: operations on a CPU, where our loops have no names, kernels on a GPU."""
+    with profile(acc_events=True) as seen:
+        call()
+        _wait(device)
+    order = "self_cpu_time_total" if device.type == "cpu" else "self_device_time_total"
+    print(seen.key_averages().table(sort_by=order, row_limit=40, max_name_column_width=60))
 
 
 def report_memory(contenders: Contenders, seconds: float, device: torch.device) -> None:

@@ -70,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Count both forms with few clips and with more; print what the difference adds."""
     totals = {}
-    for name, count in {"Triton form": _ours, "plain eager": _plain}.items():
-        few, many = (count(_step(arguments, clips)) for clips in (2, 6))
+    for name, counted in {"Triton form": count, "plain eager": _plain}.items():
+        few, many = (counted(_step(arguments, clips)) for clips in (2, 6))
         seconds = 4 * arguments.clip_seconds
         print(f"{name:12} {'':34} launches  MB for a second of audio")
         for group in many.launches:
@@ -99,7 +99,8 @@ def _step(arguments: argparse.Namespace, clips: int) -> Callable[[], None]:
     return _workload.same_draws(step)
 
 
-def _ours(step: Callable[[], None]) -> Traffic:
+def count(step: Callable[[], object]) -> Traffic:
+    """What a step moves and launches in Triton's form; its results are whatever lay in memory."""
     traffic = Traffic()
 
     def counted() -> None:

@@ -27,7 +27,6 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     sum_groups,
     whiten_gradient,
 )
-from icefall_alp.models.kernels.closed_modifiers import line_from_moments
 from icefall_alp.models.kernels.plain import by_head
 
 ELEMENTS = 1024  # of one program's tile
@@ -375,17 +374,20 @@ def attention_weights(
 def balancer_gradient(
     x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
 ) -> Tensor:
-    """One kernel for the moments of every channel, one that adds the line."""
+    """Kernels for the sums of every channel, the line made of them, and what it adds."""
     laid = x.movedim(dim, -1).contiguous()
     (rows, channels), tile = _sizes(laid), _tile(laid.shape[-1])
+    blocks = (triton.cdiv(channels, tile["BLOCK"]),)
     num_programs = max(1, triton.cdiv(rows, STEPS * tile["ROWS"]))
-    sums, squares = torch.empty(2, num_programs, channels, dtype=torch.float32, device=x.device)
-    kernels.moments[(num_programs, triton.cdiv(channels, tile["BLOCK"]))](
-        laid, sums, squares, rows, channels, STEPS=STEPS, **tile
+    shares = torch.empty(2, num_programs, channels, dtype=torch.float32, device=x.device)
+    kernels.moments[(num_programs, *blocks)](laid, *shares, rows, channels, STEPS=STEPS, **tile)
+    sums = shares.sum(1)
+    line = torch.empty_like(sums)
+    kernels.line_from_moments[blocks](
+        sums, line, max(1, rows), channels, *limits, grad_scale, ROWS=1, BLOCK=tile["BLOCK"]
     )
-    intercept, slope = line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
     out = torch.empty_like(laid, dtype=grad.dtype)
     kernels.add_line[_programs(rows, channels, tile)](
-        laid, grad.movedim(dim, -1).contiguous(), intercept, slope, out, rows, channels, **tile
+        laid, grad.movedim(dim, -1).contiguous(), line, out, rows, channels, **tile
     )
     return out.movedim(-1, dim)

@@ -11,7 +11,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from icefall_alp.models.kernels import plain
+
 CODE_RANGE = tl.constexpr(255.0 / 1.005)  # a slope in (0, 1) as one byte
+TINY = tl.constexpr(plain.TINY)
 
 
 @triton.jit
@@ -351,11 +354,41 @@ def moments(x_at, sums_at, squares_at, rows, channels, STEPS: tl.constexpr, ROWS
 
 
 @triton.jit
-def add_line(x_at, grad_at, intercept_at, slope_at, out_at, rows, channels, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+def _outside(value, low, high):
+    """1 above the interval, -1 below, 0 inside."""
+    return tl.where(value > high, 1.0, 0.0) - tl.where(value < low, 1.0, 0.0)
+
+
+@triton.jit
+def line_from_moments(
+    sums_at, line_at, rows, channels, low_mean, high_mean, low_rms, high_rms, grad_scale,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Of each channel the intercept, then the slope, from its sum, then that of squares: `closed_modifiers`."""
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mean = tl.load(sums_at + column, mask=column < channels, other=0.0) / rows
+    square = tl.load(sums_at + channels + column, mask=column < channels, other=0.0) / rows
+    raw_var = square - mean * mean
+    var = tl.maximum(raw_var, TINY)
+    std = tl.sqrt(var)
+    side = _outside(mean / std, low_mean, high_mean) / std
+    bend = tl.where(raw_var > TINY, side * mean / var, 0.0)
+    floored = tl.maximum(square, TINY)
+    size = tl.where(square > TINY, _outside(tl.sqrt(floored), low_rms, high_rms) / floored, 0.0)
+    intercept, slope = side + bend * mean, size - bend
+    middle = intercept + slope * mean
+    loss_rms = tl.sqrt(middle * middle + slope * slope * tl.maximum(raw_var, 0.0))
+    scale = grad_scale / tl.maximum(loss_rms, TINY)
+    tl.store(line_at + column, intercept * scale, mask=column < channels)
+    tl.store(line_at + channels + column, slope * scale, mask=column < channels)
+
+
+@triton.jit
+def add_line(x_at, grad_at, line_at, out_at, rows, channels, ROWS: tl.constexpr, BLOCK: tl.constexpr):
     """grad + |grad| (intercept + slope x), the line of each channel."""
     _, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
     x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(grad_at + start + column, mask=inside, other=0.0).to(tl.float32)
-    line = tl.load(intercept_at + column, mask=column < channels, other=0.0)
-    line += x * tl.load(slope_at + column, mask=column < channels, other=0.0)
+    line = tl.load(line_at + column, mask=column < channels, other=0.0)
+    line += x * tl.load(line_at + channels + column, mask=column < channels, other=0.0)
     tl.store(out_at + start + column, (grad + tl.abs(grad) * line).to(out_at.dtype.element_ty), mask=inside)

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the CPU to a device without waiting for what the device still has to do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def send(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on `device`; where memory can be pinned it is copied from there.
+
+    From other memory CUDA copies only after all work that was queued before, whatever `non_blocking` says.
+    """
+    if device.type == "cpu":
+        return x
+    pinned = x.pin_memory() if torch.accelerator.is_available() and not x.is_pinned() else x
+    return pinned.to(device, non_blocking=True)

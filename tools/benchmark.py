@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import describe_machine
+from icefall_alp.utils.distributed import compute_exactly
 from icefall_alp.utils.errors import clean_exit
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "benchmarks").glob("[a-z]*.py") if path.stem != "timing")
@@ -40,6 +41,7 @@ def main() -> None:
     if arguments.rounds < 5:
         parser.error("--rounds must be at least 5")
     torch.set_num_threads(arguments.threads)
+    compute_exactly()
     print(describe_machine(arguments.device), flush=True)
     arguments.run(arguments)
 

@@ -3,7 +3,7 @@
 
 Audio: masked mean over frames, then a two-layer MLP. Text: the text encoder's vector, then one linear layer. Both are
 L2-normalised; similarities are multiplied by `exp(logit_scale)`, the inverse of a learned temperature. Of the N x N
-similarities only some rows are held at a time; a large batch computes them once more for its gradient.
+similarities only some rows are held at a time, until the gradients they are needed for are made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from icefall_alp.models.pooling import MeanPooling
 from icefall_alp.models.text_encoder import TextEncoder
@@ -27,7 +26,8 @@ from icefall_alp.utils.distributed import gather_with_gradient, rank
 from icefall_alp.utils.errors import UserError
 
 MAX_LOGIT_SCALE = 100.0
-SIMILARITIES_HELD = 1 << 24  # at once and per direction: 64 MiB
+SIMILARITIES_HELD = 1 << 24  # at once, at most: 64 MiB, three times
+QUERIES_TOGETHER = 512  # of a large batch a sixteenth
 TEXT_ENCODER, HEADS = "text_encoder", "projections.safetensors"
 
 
@@ -155,22 +155,38 @@ def cross_entropy_by_rows(
         queries: (n, E).
         candidates: (N, E).
         labels: (n,) the right candidate of each query.
-        held: similarities; more than n x N computes all at once.
+        held: similarities, at least those of one query.
 
     Returns:
         The sum over queries, and how many have their candidate on top: both ().
     """
-    rows = max(1, held // max(1, len(candidates)))
-    if rows >= len(queries):
-        return _cross_entropy(scale, queries, candidates, labels)
-    parts = [
-        checkpoint(_cross_entropy, scale, own, candidates, own_labels, use_reentrant=False, preserve_rng_state=False)
-        for own, own_labels in zip(queries.split(rows), labels.split(rows), strict=True)
-    ]
-    losses, hits = zip(*parts, strict=True)
-    return torch.stack(losses).sum(), torch.stack(hits).sum()
+    rows = max(1, min(held // max(1, len(candidates)), max(QUERIES_TOGETHER, len(queries) // 16)))
+    return _CrossEntropyByRows.apply(scale, queries, candidates, labels, rows, torch.is_grad_enabled())
 
 
-def _cross_entropy(scale: Tensor, queries: Tensor, candidates: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    logits = scale * queries @ candidates.T
-    return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(dim=1) == labels).sum()
+class _CrossEntropyByRows(torch.autograd.Function):
+    """Makes its gradients in forward, where the similarities are: none is computed twice or kept."""
+
+    @staticmethod
+    def forward(ctx, scale, queries, candidates, labels, rows: int, wanted: bool) -> tuple[Tensor, Tensor]:
+        loss, hits = torch.zeros_like(scale), labels.new_zeros(())
+        grads = (torch.zeros_like(scale), torch.empty_like(queries), torch.zeros_like(candidates)) if wanted else ()
+        for own, right, at in zip(queries.split(rows), labels.split(rows), range(0, len(queries), rows), strict=True):
+            similarities = own @ candidates.T
+            logs = F.log_softmax(scale * similarities, dim=1)
+            loss += F.nll_loss(logs, right, reduction="sum")
+            hits += (logs.argmax(dim=1) == right).sum()
+            if wanted:
+                slopes = logs.exp_()
+                slopes.scatter_add_(1, right[:, None], torch.full_like(own[:, :1], -1.0))
+                grads[0].add_(similarities.mul_(slopes).sum())
+                torch.mm(slopes.mul_(scale), candidates, out=grads[1][at : at + rows])
+                grads[2].addmm_(slopes.T, own)
+        ctx.save_for_backward(*grads)
+        ctx.mark_non_differentiable(hits)
+        return loss, hits
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, _) -> tuple[Tensor | None, ...]:
+        # in place: at 65,536 clips these are as large as the similarities; a second backward is refused for it
+        return *(made.mul_(grad) for made in ctx.saved_tensors), None, None, None

@@ -14,8 +14,8 @@ A parameter with one element ("scalar") has no size: it moves at 0.1 lr and stay
 together when their norm, weighted by rms, exceeds a multiple of its recent median; if any is infinite or NaN, all count
 as zero in that step.
 
-The element-wise work on all parameters of a group is done at once by `kernels/scaled_adam_rows.py` (any device) or
-`kernels/native_scaled_adam.py` (float32 on a CPU).
+The element-wise work on all parameters of a group is done at once by `kernels/scaled_adam_rows.py` (any device),
+`kernels/native_scaled_adam.py` (float32 on a CPU) or `kernels/triton_scaled_adam.py` (float32 elsewhere).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels.native_scaled_adam import ScaledAdamLoops, loops_suit
-from icefall_alp.models.kernels.scaled_adam_rows import ScaledAdamRows
+from icefall_alp.models.kernels.scaled_adam_rows import ScaledAdamRows, kernels_suit
 from icefall_alp.utils.errors import UserError
 
 SCALAR_SCALE = 0.1  # of the learning rate: for scalars, and for the size of the others
@@ -166,7 +166,7 @@ class _GroupState:
         # Views of one array: parameters that the loss does not reach cost no memory.
         no_gradient = torch.zeros(max(numels), **options)
         self.zeros = [no_gradient[: p.numel()].view(p.shape) for p in params]
-        self.elements = ScaledAdamLoops(params) if loops_suit(params) else ScaledAdamRows(params, dtype)
+        self.elements = _elements(params, dtype)
         self.scale_exp_avg_sq = torch.zeros(len(params), **options)
         self.scale_grads = torch.zeros(SIZE_PERIOD, len(params), **options)
         self.model_norms = torch.zeros(clipping_update_period, **options)
@@ -258,6 +258,17 @@ class _GroupState:
         for name in ("exp_avg_sq", "delta"):
             flat = [view.view(-1) for view in getattr(self.elements, name)]
             torch._foreach_copy_(flat, list(state[name].to(self.device).split([view.numel() for view in flat])))
+
+
+def _elements(params: list[Tensor], dtype: torch.dtype) -> Any:
+    """What does the element-wise work on parameters that lie on one device."""
+    if loops_suit(params):
+        return ScaledAdamLoops(params)
+    if kernels_suit(params):
+        from icefall_alp.models.kernels.triton_scaled_adam import ScaledAdamKernels  # Triton need not be installed
+
+        return ScaledAdamKernels(params)
+    return ScaledAdamRows(params, dtype)
 
 
 _SMALL_STATE = (

@@ -86,6 +86,7 @@ def device() -> torch.device:
         raise UserError(f"ALP_DEVICE={wanted} is unknown; use cpu or cuda")
     if wanted == "cpu" or (not wanted and not torch.cuda.is_available()):
         return torch.device("cpu")
+    compute_exactly()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if local_rank >= torch.cuda.device_count():
         raise UserError(
@@ -93,6 +94,18 @@ def device() -> torch.device:
             "start at most that many processes, or set ALP_DEVICE=cpu"
         )
     return torch.device("cuda", local_rank)
+
+
+def compute_exactly() -> None:
+    """Take from a GPU's libraries what float32 and sums in float32 mean, and no attention of cuDNN.
+
+    That one makes a plan for every new shape, and some of its kernels know dropout in steps of a sixteenth only.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, load_file, save
 
-from icefall_alp.models.kernels import native_scaled_adam, scaled_adam_rows
+from icefall_alp.models.kernels import chains, native_scaled_adam, scaled_adam_rows
 from icefall_alp.training import scaled_adam
 from icefall_alp.training.scaled_adam import ScaledAdam, parameter_groups
 from icefall_alp.utils.errors import UserError
@@ -51,15 +51,31 @@ def assert_golden(params: dict[str, torch.Tensor], run_name: str, step: int) -> 
 
 @pytest.fixture(params=["loops", "rows"], autouse=True)
 def form(request, monkeypatch):
-    """What does the element-wise work."""
-    if request.param == "rows":
+    """What does the element-wise work; kernels, which are slow in the interpreter, only where a test names them."""
+    if request.param == "kernels":
+        if torch.cuda.is_available():
+            pytest.skip("nothing is interpreted where the tests of a GPU run")
+        triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
+        monkeypatch.setattr(chains, "form_for", lambda device_type: triton_forms)
+    elif request.param == "rows":
         monkeypatch.setattr(scaled_adam, "loops_suit", lambda params: False)
+        monkeypatch.setattr(scaled_adam, "kernels_suit", lambda params: False)
     elif not scaled_adam.loops_suit([torch.zeros(1)]):
         pytest.skip("no loops in C here")
     return request.param
 
 
-@pytest.mark.parametrize(("row_width", "chunk", "piece"), [(256, 1 << 20, 1 << 14), (4, 1, 5)])
+@pytest.mark.parametrize(
+    ("form", "row_width", "chunk", "piece"),
+    [
+        ("loops", 256, 1 << 20, 1 << 14),
+        ("loops", 4, 1, 5),
+        ("rows", 256, 1 << 20, 1 << 14),
+        ("rows", 4, 1, 5),
+        ("kernels", 256, 1 << 20, 1 << 14),
+    ],
+    indirect=["form"],
+)
 @pytest.mark.parametrize("run_name", META)
 def test_golden_trajectory(run_name, row_width, chunk, piece, monkeypatch):
     monkeypatch.setattr(scaled_adam_rows, "ROW_WIDTH", row_width)
@@ -275,7 +291,9 @@ def test_saved_state_does_not_change_with_later_steps():
     assert all(torch.equal(saved[name], value) for name, value in before.items())
 
 
-@pytest.mark.parametrize("steps", [0, 12])
+@pytest.mark.parametrize(
+    ("form", "steps"), [(f, s) for f in ("loops", "rows", "kernels") for s in (0, 12)], indirect=["form"]
+)
 def test_a_deep_copy_goes_on_alike_and_alone(steps):
     """Of parameters and optimizer together, as an average or a trial step takes one."""
     params = random_parameters(0)

@@ -68,6 +68,19 @@ def test_the_environment_can_ask_for_the_cpu_but_not_for_nonsense(monkeypatch):
         distributed.device()
 
 
+def test_a_gpu_computes_float32_as_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.delenv("ALP_DEVICE", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    products.allow_bf16_reduced_precision_reduction = convolutions.allow_tf32 = True
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    assert distributed.device() == torch.device("cuda", 0)
+    assert not (products.allow_tf32 or products.allow_bf16_reduced_precision_reduction or convolutions.allow_tf32)
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import torch
 
+from benchmarks import _workload
 from benchmarks.timing import Contenders, Work, report, report_limits, report_memory, report_profile, take_turns
 from benchmarks.traffic import count
 
@@ -34,9 +35,9 @@ def compare(
     device = arguments.device
     times = take_turns(contenders, device, arguments.rounds, repeats=1)
     report(times, "plain eager")
-    moved = count(counted).bytes.total() if find_spec("triton") else None
-    dtype = torch.bfloat16 if arguments.bfloat16 else torch.float32
-    report_limits(times["ours"], Work(seconds, flops, moved), device, dtype)
-    report_memory(contenders, seconds, device)
+    report_memory({name: contenders[name] for name in times}, seconds, device)
     if arguments.profile:
         report_profile(contenders["ours"], device)
+    moved = count(_workload.same_draws(counted)).bytes.total() if find_spec("triton") else None
+    dtype = torch.bfloat16 if arguments.bfloat16 else torch.float32
+    report_limits(times["ours"], Work(seconds, flops, moved), device, dtype)

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -34,18 +35,31 @@ class Work:
 
 
 def take_turns(contenders: Contenders, device: torch.device, rounds: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds per call of each contender, one value per round, each the mean of `repeats` calls in a row."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(-1, rounds):
-        for name, call in contenders.items():
-            _wait(device)
-            begin = time.perf_counter()
-            for _ in range(repeats):
-                call()
-            _wait(device)
-            if turn >= 0:  # the turn before the first warms up
-                times[name].append((time.perf_counter() - begin) / repeats)
+    """Seconds per call of each contender, one value per round, each the mean of `repeats` calls in a row.
+
+    One that the device has too little memory for in the turn before the first, which warms up, is named and left out.
+    """
+    times: dict[str, list[float]] = {}
+    for name, call in contenders.items():
+        try:
+            _timed(call, device, repeats)
+            times[name] = []
+        except torch.OutOfMemoryError:
+            print(f"{name}: out of memory")
+            torch.accelerator.empty_cache()
+    for _ in range(rounds):
+        for name, seconds in times.items():
+            seconds.append(_timed(contenders[name], device, repeats))
     return times
+
+
+def _timed(call: Callable[[], object], device: torch.device, repeats: int) -> float:
+    _wait(device)
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    _wait(device)
+    return (time.perf_counter() - begin) / repeats
 
 
 def _wait(device: torch.device) -> None:
@@ -55,8 +69,11 @@ def _wait(device: torch.device) -> None:
 
 def report(times: dict[str, list[float]], baseline: str) -> None:
     """Print one line per contender: median time, ratio to the baseline of the same round with its range."""
-    width = max(map(len, times))
+    width = max(map(len, times), default=0)
     for name, seconds in times.items():
+        if baseline not in times:
+            print(f"{name:{width}}  {1e3 * statistics.median(seconds):9.2f} ms")
+            continue
         ratios = [own / other for own, other in zip(seconds, times[baseline], strict=True)]
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}, {len(seconds)} rounds"
         ratio = f"{statistics.median(ratios):6.3f} x {baseline} ({spread})"
@@ -111,16 +128,25 @@ def report_profile(call: Callable[[], object], device: torch.device) -> None:
 
 
 def report_memory(contenders: Contenders, seconds: float, device: torch.device) -> None:
-    """Print each contender's peak memory for each second of audio, where the device counts it."""
-    if device.type == "cpu":
-        print("peak memory is counted on accelerators only")
-        return
+    """Print the most memory that each contender needs above what it begins with, also for each second of audio."""
     for name, call in contenders.items():
-        torch.accelerator.reset_peak_memory_stats(device)
-        call()
-        _wait(device)
-        peak = torch.accelerator.max_memory_allocated(device) / 2**20
+        peak = (_cpu_peak(call) if device.type == "cpu" else _device_peak(call, device)) / 2**20
         print(f"{name}: peak memory {peak:,.0f} MiB, {peak / seconds:.2f} MiB for each second of audio")
+
+
+def _device_peak(call: Callable[[], object], device: torch.device) -> int:
+    torch.accelerator.reset_peak_memory_stats(device)
+    before = torch.accelerator.memory_allocated(device)
+    call()
+    _wait(device)
+    return torch.accelerator.max_memory_allocated(device) - before
+
+
+def _cpu_peak(call: Callable[[], object]) -> int:
+    with profile(profile_memory=True, acc_events=True) as seen:
+        call()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())), default=0)
 
 
 def describe_machine(device: torch.device) -> str:

@@ -6,6 +6,7 @@ ICEFALL_ALP_FUSED=0 in the environment computes the definitions themselves, ever
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from functools import cache, wraps
@@ -39,6 +40,13 @@ def unseen_operations() -> int:
 @cache
 def _device_form() -> ModuleType:
     if find_spec("triton") is None:
+        return closed
+    try:
+        import_module("triton.runtime").driver.active.get_current_target()  # compiles what talks to the driver
+    except Exception as error:  # whatever a compiler, a header or a library that is missing makes of it
+        logging.warning(
+            "Triton cannot compile here, so PyTorch's operations compute, slower: %s", " ".join(str(error).split())
+        )
         return closed
     return import_module("icefall_alp.models.kernels.triton_forms")
 

@@ -102,7 +102,8 @@ def residual(x: Tensor, branch: Tensor, keep: Tensor | None) -> tuple[Tensor, Te
 def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of each group of frames: x (N, T, C), weights (N or 1, G, frames of a group) to (N, G, C)."""
     _, num_groups, factor = weights.shape
-    grouped = F.pad(x, (0, 0, 0, num_groups * factor - x.shape[1])).unflatten(1, (num_groups, factor))
+    missing = num_groups * factor - x.shape[1]
+    grouped = (F.pad(x, (0, 0, 0, missing)) if missing else x).unflatten(1, (num_groups, factor))
     return (grouped * weights.unsqueeze(-1)).sum(2)
 
 

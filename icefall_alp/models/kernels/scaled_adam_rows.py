@@ -14,9 +14,18 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from icefall_alp.models.kernels import chains
+
 ROW_WIDTH = 256  # elements
 CPU_CHUNK = 1 << 20  # elements: fits the cache
 DEVICE_CHUNK = 1 << 26  # elements: elsewhere few launches matter more
+
+
+def kernels_suit(params: list[Tensor]) -> bool:
+    """Whether the kernels of `triton_scaled_adam` know these parameters, all on one device."""
+    if not chains.form_for(params[0].device.type).__name__.endswith(".triton_forms"):
+        return False
+    return all(p.dtype == torch.float32 and p.is_contiguous() for p in params)
 
 
 class ScaledAdamRows:

@@ -66,7 +66,7 @@ class _PenalizeAbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (sign,) = ctx.saved_tensors
-        return torch.add(grad, sign * (ctx.penalty * ctx.clock.loss_scale)), None, None, None
+        return torch.add(grad, sign.to(grad.dtype) * (ctx.penalty * ctx.clock.loss_scale)), None, None, None
 
 
 def abs_penalty(

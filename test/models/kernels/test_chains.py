@@ -38,9 +38,29 @@ def test_the_device_the_switch_and_the_compiler_decide(monkeypatch, compiled):
     assert len(NAMES) > 10
 
 
+def test_where_triton_cannot_compile_a_library_computes_and_says_so(monkeypatch, caplog):
+    """Without a compiler, Python's headers or a driver it fails in as many ways."""
+    monkeypatch.setattr(chains, "find_spec", lambda name: object())
+
+    def fail(name):
+        raise RuntimeError("Failed to find\nC compiler.")
+
+    monkeypatch.setattr(chains, "import_module", fail)
+    chains._device_form.cache_clear()
+    try:
+        assert chains._device_form() is closed
+    finally:
+        chains._device_form.cache_clear()
+    assert "Triton cannot compile here" in caplog.text and "Failed to find C compiler." in caplog.text
+
+
 @pytest.mark.parametrize("training", [True, False])
-def test_a_whole_encoder_is_the_same_in_both_forms(monkeypatch, training):
+@pytest.mark.parametrize("form", ["a CPU's", "Triton's"])
+def test_a_whole_encoder_is_the_same_in_both_forms(monkeypatch, form, training):
     """Loss and every gradient, dropout and regularisers on and drawn alike."""
+    if form == "Triton's":
+        triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
+        monkeypatch.setattr(chains, "form_for", lambda device_type: triton_forms if chains.FUSED else plain)
     sizes = {"encoder_dim": (8, 12), "feedforward_dim": (16, 24), "encoder_unmasked_dim": (8, 8)}
     config = replace(
         ZipformerConfig(), frontend_channels=(2, 4, 6), num_encoder_layers=(1, 1), downsampling_factor=(1, 2),

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icefall_alp.models.kernels import scaled_adam_rows
-from icefall_alp.models.kernels.scaled_adam_rows import ScaledAdamRows
+from icefall_alp.models.kernels import chains, scaled_adam_rows
+from icefall_alp.models.kernels.scaled_adam_rows import ScaledAdamRows, kernels_suit
 
 SHAPES = [(3, 5), (), (260,), (1,), (2, 3, 7, 7), (70, 30)]
 
@@ -39,3 +39,16 @@ def test_each_parameter_is_updated_as_if_alone(row_width, chunk, monkeypatch):
         torch.testing.assert_close(elements.exp_avg_sq[index], square)
         torch.testing.assert_close(elements.delta[index], delta)
         torch.testing.assert_close(params[index], p + delta)
+
+
+def test_kernels_suit_float32_in_plain_order_off_the_cpu_where_chains_are_kernels(monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setattr(chains, "FUSED", True)
+    plain, half = torch.zeros(3, 4, device="meta"), torch.zeros(3, dtype=torch.bfloat16, device="meta")
+    assert kernels_suit([plain, plain])
+    assert not kernels_suit([plain, half]) and not kernels_suit([plain.t()]) and not kernels_suit([torch.zeros(3)])
+    monkeypatch.setattr(chains, "_device_form", lambda: chains.closed)  # without Triton
+    assert not kernels_suit([plain])
+    monkeypatch.undo()
+    monkeypatch.setattr(chains, "FUSED", False)
+    assert not kernels_suit([plain])

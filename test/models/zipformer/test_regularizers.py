@@ -7,6 +7,7 @@ import random
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from icefall_alp.models.kernels.plain import mean_over_deviation, whitening_metric
 from icefall_alp.models.zipformer.regularizers import (
@@ -111,6 +112,31 @@ def test_the_penalty_shrinks_with_the_scale_of_the_loss(draw):
     module.clock.loss_scale = torch.tensor(1 / 500)
     added = gradient(lambda x: penalize_abs(module, x, 25.0, 1e-4, 0.1), x, gy) - gy
     torch.testing.assert_close(added, torch.tensor([2e-7, -2e-7, 0.0]), rtol=1e-4, atol=0)
+
+
+def test_the_penalty_makes_nothing_wide_of_a_half_precision_gradient(draw):
+    """A sign is one byte, the loss scale float32: their product would be a float32 copy of all scores."""
+    draw(0.0)
+    module = ScheduledModule()
+    module.clock.loss_scale = torch.tensor(0.5)
+    x = torch.tensor([30.0, -30.0, 1.0], dtype=torch.bfloat16)
+    with ResultTypes() as seen:
+        added = gradient(lambda x: penalize_abs(module, x, 25.0, 0.25, 0.1), x, torch.zeros_like(x))
+    assert added.tolist() == [0.125, -0.125, 0.0] and seen.wide == set()
+
+
+class ResultTypes(TorchDispatchMode):
+    """Names operations whose results have axes and are float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dim() and result.dtype == torch.float32:
+            self.wide.add(operation)
+        return result
 
 
 def test_scale_grad():

@@ -42,6 +42,8 @@ def main() -> None:
         parser.error("--rounds must be at least 5")
     torch.set_num_threads(arguments.threads)
     compute_exactly()
+    if arguments.device.index is not None:
+        torch.accelerator.set_device_index(arguments.device)  # Triton's kernels run on the current one
     print(describe_machine(arguments.device), flush=True)
     arguments.run(arguments)
 

@@ -33,9 +33,17 @@ from icefall_alp.data.batch_plan import visits_and_positions
 from icefall_alp.data.damage import DamagedClip
 from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, NUM_BINS, PADDING, Fbank
 from icefall_alp.data.shards import AUDIO, FeatureShards
-from icefall_alp.data.spec_augment import Augmentation, augment_batch, augment_clip, draw_augmentation
+from icefall_alp.data.spec_augment import (
+    Augmentation,
+    BatchTables,
+    augment_batch,
+    augment_clip,
+    draw_augmentation,
+    tabulate,
+)
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import stable_seed
+from icefall_alp.utils.transfer import send
 
 BatchT = TypeVar("BatchT", bound="_Batch")
 
@@ -47,22 +55,22 @@ class Waveforms:
     Attributes:
         samples: (N, S) int16, padded with zeros.
         lens: (N,) int64 samples.
-        augmentations: of each clip.
+        tables: how the features are augmented; None leaves them as they are.
     """
 
     samples: Tensor
     lens: Tensor
-    augmentations: list[Augmentation | None]
+    tables: BatchTables | None
 
     def features(self, device: torch.device) -> Tensor:
         """Features (N, T, 80) float32 on a device."""
-        samples = self.samples.to(device, non_blocking=True).float().mul_(1 / 32768)
-        features, _ = _fbank(device)(samples, self.lens.to(device, non_blocking=True))
-        return augment_batch(features, ((self.lens + 80) // 160).tolist(), self.augmentations)
+        samples = send(self.samples, device).float().mul_(1 / 32768)
+        return augment_batch(*_fbank(device)(samples, send(self.lens, device)), self.tables)
 
     def pin_memory(self) -> Waveforms:
         """The same in memory from which a GPU copies without waiting."""
-        return Waveforms(self.samples.pin_memory(), self.lens.pin_memory(), self.augmentations)
+        tables = self.tables and BatchTables(*(table.pin_memory() for table in self.tables))
+        return Waveforms(self.samples.pin_memory(), self.lens.pin_memory(), tables)
 
 
 @lru_cache(maxsize=2)
@@ -215,10 +223,11 @@ class _StoredDataset(Dataset):
         for row, clip in zip(samples, clips, strict=True):
             row[: len(clip)] = clip
         feature_lens = (lens + 80) // 160
-        augmentations: list[Augmentation | None] = [None] * len(clips)
+        tables = None
         if self.config is not None:
-            augmentations = self._draw(feature_lens.tolist(), generators)
-        return Waveforms(torch.from_numpy(samples), lens, augmentations), feature_lens
+            frames = feature_lens.tolist()
+            tables = tabulate(frames, self._draw(frames, generators), NUM_BINS)
+        return Waveforms(torch.from_numpy(samples), lens, tables), feature_lens
 
     def _disturb(self, clip: _Clip) -> np.ndarray:
         """Its samples at another speed and with noise, as often as the configuration says."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from icefall_alp.config.schema import SpecAugmentConfig
+from icefall_alp.utils.transfer import send
 
 
 @dataclass(frozen=True)
@@ -75,21 +77,33 @@ def augment_clip(features: np.ndarray, augmentation: Augmentation | None) -> np.
     return features
 
 
-def augment_batch(features: Tensor, lens: Sequence[int], augmentations: Sequence[Augmentation | None]) -> Tensor:
-    """Apply to a batch on its device.
+class BatchTables(NamedTuple):
+    """What is done to a batch, ready to be sent to its device.
 
-    Args:
-        features: (N, T, F); what lies past a clip's length stays as it is.
-        lens: N lengths in frames.
-        augmentations: of each clip.
+    Attributes:
+        before: (N, T) int32 the frame that each is taken from.
+        weight: (N, T) float32 the share of the frame after that.
+        frames: (N, T) bool, true where all bins are masked.
+        bins: (N, F) bool, true where all frames are masked.
+    """
 
-    Returns:
-        (N, T, F); `features` itself where nothing is to be done.
+    before: Tensor
+    weight: Tensor
+    frames: Tensor
+    bins: Tensor
+
+
+def tabulate(
+    lens: Sequence[int], augmentations: Sequence[Augmentation | None], num_features: int
+) -> BatchTables | None:
+    """Tables for clips of N lengths, T being the largest; None where nothing is to be done.
+
+    Made where batches are collated: the process that trains would stand still for as long.
     """
     if not any(augmentations):
-        return features
-    num_clips, num_frames, num_features = features.shape
-    before = np.tile(np.arange(num_frames), (num_clips, 1))
+        return None
+    num_clips, num_frames = len(lens), max(lens)
+    before = np.tile(np.arange(num_frames, dtype=np.int32), (num_clips, 1))
     weight = np.zeros((num_clips, num_frames), dtype=np.float32)
     masked_frames = np.zeros((num_clips, num_frames), dtype=bool)
     masked_bins = np.zeros((num_clips, num_features), dtype=bool)
@@ -102,15 +116,28 @@ def augment_batch(features: Tensor, lens: Sequence[int], augmentations: Sequence
             masked_frames[clip, rows] = True
         for columns in augmentation.bins:
             masked_bins[clip, columns] = True
-    place = features.device
-    valid = np.arange(num_frames) < np.asarray(lens)[:, None]
-    valid, before, weight, masked_frames, masked_bins = (
-        torch.from_numpy(array).to(place, non_blocking=True)
-        for array in (valid, before, weight, masked_frames, masked_bins)
-    )
+    return BatchTables(*map(torch.from_numpy, (before, weight, masked_frames, masked_bins)))
+
+
+def augment_batch(features: Tensor, lens: Tensor, tables: BatchTables | None) -> Tensor:
+    """Apply to a batch on its device.
+
+    Args:
+        features: (N, T, F); what lies past a clip's length stays as it is.
+        lens: (N,) frames, on the same device.
+        tables: of `tabulate`, on the CPU.
+
+    Returns:
+        (N, T, F); `features` itself where nothing is to be done.
+    """
+    if tables is None:
+        return features
+    place, (num_clips, num_frames, num_features) = features.device, features.shape
+    before, weight, masked_frames, masked_bins = (send(table, place) for table in tables)
+    valid = torch.arange(num_frames, device=place) < lens[:, None]
     counts = valid.sum(1) * num_features
     means = (features.double() * valid[..., None]).sum((1, 2)) / counts
-    clips, weight = torch.arange(num_clips, device=place)[:, None], weight[..., None]
+    clips, before, weight = torch.arange(num_clips, device=place)[:, None], before.long(), weight[..., None]
     after = (before + 1).clamp_(max=num_frames - 1)
     features = features[clips, before] * (1.0 - weight) + features[clips, after] * weight
     masked = (masked_frames[..., None] | masked_bins[:, None]) & valid[..., None]

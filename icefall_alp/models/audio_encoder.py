@@ -31,6 +31,7 @@ from icefall_alp.models.zipformer.schedule import Clock, attach_clock
 from icefall_alp.utils.atomic_io import atomic_folder
 from icefall_alp.utils.digests import sha256_file
 from icefall_alp.utils.errors import UserError
+from icefall_alp.utils.transfer import send
 
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
 DIGEST_FILE = "model.safetensors.sha256"  # as `sha256sum` writes it: safetensors itself notices no flipped bit
@@ -67,7 +68,7 @@ class AudioEncoder(nn.Module):
 
         Args:
             features: (N, T, feature_dim) at 100 Hz, padded at the end to any T.
-            feature_lens: valid frames (N,), each from 9 to T.
+            feature_lens: valid frames (N,), each from 9 to T; on the CPU, else reading them waits for the device.
 
         Returns:
             encoder_out (N, T', output_dim) at 25 Hz and encoder_out_lens (N,); frames at and behind an item's
@@ -77,7 +78,7 @@ class AudioEncoder(nn.Module):
             UserError: wrong shapes, or an item that is too short.
         """
         longest, shortest = self._check(features, feature_lens)
-        lens = (feature_lens.to(features.device) - 7) // 2
+        lens = send((feature_lens.cpu() - 7) // 2, features.device)
         needed = (longest - 7) // 2
         num_frames = self._aligned(needed, features.device)
         features = _cut_or_padded(features, max(longest, 2 * num_frames + 7))

@@ -9,6 +9,7 @@ pretraining is left out, so no parameter stays without a gradient.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -29,10 +30,15 @@ from icefall_alp.models.text_tower import (
     tower_tokenizer,
 )
 from icefall_alp.models.tokenizer import Tokenizer
+from icefall_alp.utils.transfer import send
 
 ARCHITECTURES = ("bert", "roberta")
 BERT_POSITIONS = 512
-TOGETHER = 32  # captions that go through the transformer in one pass, at most
+TOGETHER = 32  # captions that go through the transformer in one pass, at least but for the last
+# On another device a pass takes more captions while it holds at most so many tokens, padding included. One layer of
+# BERT-base over them is 58 GFLOP, about as long for a GPU as its kernels take to launch: fewer tokens leave it waiting
+# for the CPU, more only add padding.
+TOKENS_TOGETHER = 4096
 TAKES_FOUR_DIMENSIONS = int(transformers.__version__.split(".")[0]) >= 5
 
 
@@ -72,7 +78,7 @@ class TextEncoder(nn.Module):
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor, int]:
         """Return ids (N, U) on this tower's device, lens (N,) on the CPU, and how many captions were cut."""
         ids, lens, num_cut = self.tokenizer.encode(texts, self.max_tokens)
-        return ids.to(next(self.parameters()).device, non_blocking=True), lens, num_cut
+        return send(ids, next(self.parameters()).device), lens, num_cut
 
     def encode(self, ids: Tensor, lens: Tensor) -> Tensor:
         """Map tokens (N, U) with lens (N,), these on the CPU, to vectors (N, output_dim).
@@ -80,12 +86,14 @@ class TextEncoder(nn.Module):
         Captions of similar length go through the transformer together: a batch's longest would pad all others.
         """
         order = lens.argsort(stable=True)
-        vectors = []
-        for rows in order.split(TOGETHER):
-            longest = int(lens[rows[-1]])
-            tokens, alike = ids[rows.to(ids.device), :longest], lens[rows].to(ids.device)
+        plan = torch.stack([order, order.argsort(), lens[order]])
+        lengths = plan[2].tolist()
+        rows, places, lens = send(plan, ids.device)  # once for all passes
+        ids, vectors = ids[rows], []
+        for start, stop in pairwise(pass_bounds(lengths, 0 if ids.device.type == "cpu" else TOKENS_TOGETHER)):
+            tokens, alike = ids[start:stop, : lengths[stop - 1]], lens[start:stop]
             vectors.append(masked_mean(self.encode_tokens(tokens, alike), alike))
-        return torch.cat(vectors)[order.argsort().to(ids.device)]
+        return torch.cat(vectors)[places]
 
     def encode_tokens(self, ids: Tensor, lens: Tensor) -> Tensor:
         """Map tokens (N, U) with lens (N,), on one device, to their final hidden states (N, U, output_dim)."""
@@ -118,6 +126,21 @@ class TextEncoder(nn.Module):
         encoder = cls(_random(config), tokenizer, sizes["max_text_tokens"])
         restore(encoder, weights, Path(folder))
         return encoder
+
+
+def pass_bounds(lengths: list[int], budget: int) -> list[int]:
+    """Where passes begin, and the end of the last: each of at least `TOGETHER` captions, and of more within a budget.
+
+    Args:
+        lengths: of the captions in tokens, ascending.
+        budget: tokens of a pass, padding included.
+    """
+    bounds = [0]
+    for place, length in enumerate(lengths):
+        size = place - bounds[-1]
+        if size >= TOGETHER and (size + 1) * length > budget:
+            bounds.append(place)
+    return [*bounds, len(lengths)]
 
 
 def bert_config(config: TextTowerConfig, tokenizer: Tokenizer) -> BertConfig:

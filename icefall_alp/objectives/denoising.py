@@ -18,6 +18,7 @@ from icefall_alp.models.text_decoder import TextDecoder
 from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.objectives.base import LossOutput
 from icefall_alp.objectives.captioning import CaptioningObjective
+from icefall_alp.utils.transfer import send
 
 SPAN_LENGTH = 3.0  # tokens, mean of the Poisson distribution; BART's
 
@@ -62,7 +63,7 @@ class DenoisingObjective(CaptioningObjective):
         rows = [spoil(row[:length], mask_id, self.masked_share) for row, length in pairs]
         spoilt = pad_sequence(rows, batch_first=True, padding_value=self.text_decoder.tokenizer.pad_id)
         spoilt_lens, device = torch.tensor([len(row) for row in rows]), batch.features.device
-        return super().forward(replace(batch, features=spoilt.to(device), feature_lens=spoilt_lens.to(device)))
+        return super().forward(replace(batch, features=send(spoilt, device), feature_lens=send(spoilt_lens, device)))
 
     def set_batch_count(self, value: float) -> None:
         """Nothing here follows a schedule."""

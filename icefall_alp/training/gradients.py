@@ -146,7 +146,7 @@ class Gradients:
         return output.count.detach().to(self.device, torch.float64)
 
     def _reduce(self, total: Tensor, count: Tensor, asked_to_stop: bool) -> Tensor:
-        stop = count.new_tensor(float(asked_to_stop))
+        stop = count.new_full((), float(asked_to_stop))  # filled there: a copied number would wait for the device
         return distributed.all_reduce_sum(torch.stack([total.detach().double(), count, stop]))
 
     def _announce(self, count: Tensor, dtype: torch.dtype) -> Tensor:

@@ -35,7 +35,7 @@ class Ranks:
 
 
 def setup() -> Ranks:
-    """Join the other processes of torchrun (gloo on CPU, NCCL on GPU); alone where there is no torchrun.
+    """Join the other processes of torchrun (gloo on CPU, NCCL beside it on GPU); alone where there is no torchrun.
 
     Raises:
         UserError: more processes than GPUs on this machine.
@@ -45,7 +45,7 @@ def setup() -> Ranks:
     if place.type != "cpu":
         torch.cuda.set_device(place)
     if ranks.world_size > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo" if place.type == "cpu" else "nccl")
+        dist.init_process_group("gloo" if place.type == "cpu" else "cpu:gloo,cuda:nccl")
     return ranks
 
 
@@ -143,8 +143,8 @@ def gather_json(value: Any) -> list[Any]:
     """The JSON value of every process, in the order of their ranks (no pickle)."""
     if world_size() == 1:
         return [value]
-    encoded = torch.frombuffer(bytearray(json.dumps(value).encode("utf-8")), dtype=torch.uint8).to(device())
-    return [json.loads(block.cpu().numpy().tobytes()) for block in _gather_blocks(encoded)]
+    encoded = torch.frombuffer(bytearray(json.dumps(value).encode("utf-8")), dtype=torch.uint8)
+    return [json.loads(block.numpy().tobytes()) for block in _gather_blocks(encoded)]
 
 
 def on_main(function: Callable[[], Any]) -> Any:
@@ -195,7 +195,7 @@ class _Gather(torch.autograd.Function):
 def _gather_blocks(tensor: Tensor) -> list[Tensor]:
     """Rows (n, ...) of every process; blocks travel padded to the longest because collectives want equal shapes."""
     come()
-    length = torch.tensor([len(tensor)], device=tensor.device)
+    length = torch.tensor([len(tensor)])  # on the CPU: no process waits for its GPU to know how much will come
     lengths = [torch.empty_like(length) for _ in range(world_size())]
     dist.all_gather(lengths, length)
     sizes = torch.cat(lengths).tolist()

@@ -14,5 +14,6 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     """
     if device.type == "cpu":
         return x
-    pinned = x.pin_memory() if torch.accelerator.is_available() and not x.is_pinned() else x
-    return pinned.to(device, non_blocking=True)
+    if torch.accelerator.is_available() and not torch.compiler.is_compiling() and not x.is_pinned():
+        x = x.pin_memory()  # which compilers do not know
+    return x.to(device, non_blocking=True)

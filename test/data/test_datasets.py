@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from icefall_alp.config.schema import DataConfig, SpecAugmentConfig
 from icefall_alp.data.datasets import CaptionDataset, LabelDataset, read_class_list
@@ -137,6 +138,18 @@ def test_features_on_the_fly_equal_stored_ones(both_kinds, config):
         moved = ours.to("cpu")
         assert moved.captions == theirs.captions and torch.equal(moved.feature_lens, theirs.feature_lens)
         assert (moved.features - theirs.features).abs().max() < 1e-4
+
+
+def test_all_that_audio_becomes_features_from_is_pinned(both_kinds, monkeypatch):
+    """The tables of its augmentation as well, and they are made where the batch is."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    for config, made in ((DataConfig(), True), (None, False)):
+        batch = CaptionDataset(FeatureShards(both_kinds["audio"]), 3, config)[0, np.arange(10)]
+        ours, pinned = (vars(one.features) for one in (batch, batch.pin_memory()))
+        assert ours.keys() == pinned.keys() and (ours["tables"] is not None) == made
+        for here, there in zip(tree_leaves(ours), tree_leaves(pinned), strict=True):
+            assert here is there is None or (here is not there and torch.equal(here, there))
+        assert torch.equal(batch.to("cpu").features, batch.pin_memory().to("cpu").features)
 
 
 def damage(folder, position):

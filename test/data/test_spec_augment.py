@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icefall_alp.config.schema import SpecAugmentConfig
-from icefall_alp.data.spec_augment import augment_batch, augment_clip, draw_augmentation
+from icefall_alp.data.spec_augment import augment_batch, augment_clip, draw_augmentation, tabulate
 
 ALWAYS = SpecAugmentConfig(probability=1.0)
 NO_WARP = replace(ALWAYS, time_warp_factor=0)
@@ -85,8 +85,13 @@ def test_a_batch_is_augmented_like_its_clips(config):
     batch = torch.full((5, 700, 80), -23.0)
     for row, one in zip(batch, clips, strict=True):
         row[: len(one)] = torch.from_numpy(one)
-    augmented = augment_batch(batch, lens, drawn)
+    augmented = augment_batch(batch, torch.tensor(lens), tabulate(lens, drawn, 80))
     for row, one, augmentation, length in zip(augmented, clips, drawn, lens, strict=True):
         assert np.abs(row[:length].numpy() - augment_clip(one, augmentation)).max() < 1e-5
         assert (row[length:] == -23.0).all()
-    assert augment_batch(batch, lens, [None] * 5) is batch
+
+
+def test_nothing_to_do_makes_no_tables_and_leaves_the_batch():
+    assert tabulate([300, 9], [None, None], 80) is None
+    batch = torch.randn(2, 300, 80)
+    assert augment_batch(batch, torch.tensor([300, 9]), None) is batch

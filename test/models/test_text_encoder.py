@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import shutil
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from transformers import AutoModel, BertConfig, BertForMaskedLM, GPT2Config, GPT2Model, RobertaConfig, RobertaModel
 
 from icefall_alp.config import TextTowerConfig
-from icefall_alp.models.text_encoder import TextEncoder, bert_config
+from icefall_alp.models import text_encoder
+from icefall_alp.models.text_encoder import TextEncoder, bert_config, pass_bounds
 from icefall_alp.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("same_random_numbers")
@@ -70,6 +72,40 @@ def test_a_caption_does_not_depend_on_its_batch(encoder, captions):
     encoder.eval()
     alone = torch.cat([encoder([caption]) for caption in captions])
     torch.testing.assert_close(encoder(captions), alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 1 << 30])
+def test_a_caption_does_not_depend_on_how_many_go_together(encoder, captions, monkeypatch, together):
+    encoder.eval()
+    alone = torch.cat([encoder([caption]) for caption in captions])
+    monkeypatch.setattr(text_encoder, "TOGETHER", together)
+    torch.testing.assert_close(encoder(captions), alone, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [0, 1000, 4096])
+def test_a_pass_holds_as_many_captions_as_its_budget_but_no_fewer_than_the_least(budget):
+    lengths = torch.randint(6, 78, (300,)).sort().values.tolist()
+    bounds = pass_bounds(lengths, budget)
+    assert bounds[0] == 0 and bounds[-1] == len(lengths)
+    for start, stop in pairwise(bounds):
+        size, longest = stop - start, lengths[stop - 1]
+        assert size <= text_encoder.TOGETHER or size * longest <= budget
+        if stop < len(lengths):
+            assert size >= text_encoder.TOGETHER and (size + 1) * lengths[stop] > budget
+
+
+@pytest.mark.parametrize(("device", "passes"), [("cpu", 16), ("meta", 4)])
+def test_a_gpu_launches_few_large_passes_and_a_cpu_stays_in_its_cache(encoder, monkeypatch, device, passes):
+    sizes = []
+
+    def tokens(ids, lens):
+        sizes.append(len(ids))
+        return ids.new_zeros(*ids.shape, 16)
+
+    monkeypatch.setattr(encoder, "encode_tokens", tokens)
+    lens = 6 + torch.arange(512) % 35
+    vectors = encoder.encode(torch.zeros(512, 40, dtype=torch.long, device=device), lens)
+    assert vectors.shape == (512, 16) and sum(sizes) == 512 and len(sizes) == passes
 
 
 def test_every_parameter_gets_a_gradient(encoder, captions):

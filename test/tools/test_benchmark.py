@@ -113,7 +113,7 @@ RANKS = "ranks --clips 40 --captions 3 --dim 4 --rounds 5"
 @pytest.mark.parametrize(
     ("command", "told"),
     [
-        (LOSS, ("60 clips, 600 of 3,600 similarities at a time", "x all at once (")),
+        (LOSS, ("60 clips, at most 600 of 3,600 similarities at a time", "x all at once (")),
         (RANKS, ("text to audio: 120 captions, 40 clips", "audio to text: 120 captions", "x sorting all (")),
     ],
 )
@@ -124,19 +124,28 @@ def test_what_is_timed_gives_what_its_baseline_gives(monkeypatch, capsys, comman
     assert all(words in printed for words in told)
 
 
-def test_the_plain_captioning_step_computes_the_same_loss(tiny_encoder):
+@pytest.mark.parametrize("max_tokens", [40, 64])
+def test_the_plain_captioning_step_computes_the_same_loss(tiny_encoder, max_tokens):
     arguments = SimpleNamespace(
-        encoder=tiny_encoder, layers=None, device=torch.device("cpu"), text_width=64, text_layers=1, vocabulary=1100,
-        max_duration=3.0, clip_seconds=1.0,
+        encoder=tiny_encoder, layers=None, device=torch.device("cpu"), text_width=64, text_layers=2, vocabulary=1100,
+        max_duration=3.0, clip_seconds=1.0, max_tokens=max_tokens,
     )  # fmt: skip
     features, lens = _workload.make_features(arguments, 80)
     batch = CaptionBatch(features, lens, caption_step._captions(len(lens)), ["a", "b", "c"])
-    losses = []
+    losses, gradients = [], []
     for kind in (CaptioningObjective, caption_step._Plain):
         objective = caption_step._objective(kind, arguments).eval()
+        objective.training = True  # modes are drawn and labels smoothed; no part of it has dropout
+        torch.manual_seed(0)
+        assert len(set(objective._draw_modes(batch.cut_ids).tolist())) == 2
+        torch.manual_seed(0)
         out = objective(batch)
-        losses.append(float(getattr(out, "total", out)))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        losses.append(getattr(out, "total", out))
+        losses[-1].backward()
+        decoder = getattr(objective.text_decoder, "decoder", objective.text_decoder)
+        gradients.append({name: p.grad for name, p in decoder.named_parameters() if not name.startswith("bridge.")})
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -221,8 +230,30 @@ def test_contenders_take_turns():
     order = []
     contenders = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
     times = timing.take_turns(contenders, torch.device("cpu"), rounds=5, repeats=2)
-    assert order == ["a", "a", "b", "b"] * 6
+    assert order == ["a", "b"] + ["a", "a", "b", "b"] * 5
     assert [len(seconds) for seconds in times.values()] == [5, 5]
+
+
+def test_a_contender_without_enough_memory_is_named_and_left_out(capsys):
+    def greedy():
+        raise torch.OutOfMemoryError
+
+    times = timing.take_turns({"plain": greedy, "ours": lambda: None}, torch.device("cpu"), rounds=5, repeats=1)
+    timing.report(times, "plain")
+    printed = capsys.readouterr().out.splitlines()
+    assert list(times) == ["ours"] and printed[0] == "plain: out of memory"
+    assert printed[1].startswith("ours ") and "x plain" not in printed[1]
+
+
+def test_the_most_memory_at_a_time_is_counted(capsys):
+    def call():
+        first = torch.ones(1 << 20)
+        second = first * 2
+        del first
+        return second + 1  # two of three at a time, of 4 MiB each
+
+    timing.report_memory({"ours": call}, 2.0, torch.device("cpu"))
+    assert capsys.readouterr().out == "ours: peak memory 8 MiB, 4.00 MiB for each second of audio\n"
 
 
 def test_the_loop_computes_what_scaled_adam_does():

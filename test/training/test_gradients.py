@@ -6,14 +6,21 @@ import random
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from faults import forks
-from faults.workbench import Workbench
+from faults.workbench import OBJECTIVES, Workbench
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from training_toys import CONFIG, ToyObjective, join, make_batch, make_trainer
 
-from icefall_alp.config import TrainingConfig
+from icefall_alp.config import SpecAugmentConfig, TrainingConfig
+from icefall_alp.data.datasets import Waveforms
+from icefall_alp.data.spec_augment import draw_augmentation, tabulate
 from icefall_alp.models.kernels import chains, closed
 from icefall_alp.models.zipformer.regularizers import Whiten
 from icefall_alp.objectives.base import LossOutput
@@ -51,11 +58,66 @@ def bench(tmp_path_factory):
     return Workbench.build(tmp_path_factory.mktemp("bench"))
 
 
-@pytest.mark.parametrize("kind", ["contrastive", "captioning", "tagging"])
-def test_a_step_reads_nothing_from_the_device(bench, monkeypatch, kind):
+@pytest.fixture
+def pinned(monkeypatch):
+    """Memory that can be pinned, as where there is an accelerator; what was pinned is known by its place."""
+    kept = {}
+
+    def pin(x):
+        copy = x.clone()
+        kept[copy.untyped_storage().data_ptr()] = copy
+        return copy
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(Tensor, "is_pinned", lambda x: x.untyped_storage().data_ptr() in kept)
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+
+
+class CopiesDoNotWait(TorchDispatchMode):
+    """Refuses tensors of the CPU on their way to a device, but from pinned memory and asynchronously."""
+
+    COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        if any(place != "cpu" for place in places(result)):
+            copies = function in self.COPIES
+            free = copies and (kwargs.get("non_blocking") or args[2:] == (True,))
+            for x in tree_leaves((args, kwargs)):
+                # a single number takes part in arithmetic without being copied
+                if places(x) == ["cpu"] and (copies or x.dim()):
+                    assert free and x.is_pinned(), f"{function} waits for a copy of {tuple(x.shape)}"
+        return result
+
+
+class NumbersAreFilledIn(TorchFunctionMode):
+    """Refuses numbers of Python that become a tensor on a device by a copy; the mode above does not see them."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function in (torch.tensor, torch.as_tensor, Tensor.new_tensor):
+            assert places(result) == ["cpu"], f"{function.__name__} waits for a copy"
+        return result
+
+
+def places(tree):
+    return [x.device.type for x in tree_leaves(tree) if isinstance(x, Tensor)]
+
+
+def as_waveforms(batch):
+    """The batch as it would come from stored audio, to be augmented."""
+    lens, generator = batch.feature_lens.tolist(), np.random.default_rng(0)
+    drawn = [draw_augmentation(length, 80, SpecAugmentConfig(probability=1.0), generator) for length in lens]
+    samples = torch.randint(-9999, 9999, (len(lens), 160 * max(lens)), dtype=torch.int16)
+    return replace(batch, features=Waveforms(samples, 160 * batch.feature_lens, tabulate(lens, drawn, 80)))
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_a_step_neither_reads_from_the_device_nor_waits_to_write(bench, monkeypatch, pinned, kind):
     """Tensors on the meta device have no content: whatever would wait for one raises an error."""
     trainer = bench.trainer(kind, None, TrainingConfig(num_steps=1))
-    batch = next(trainer.train_stream.iterate(0))
+    batch = as_waveforms(next(trainer.train_stream.iterate(0))).pin_memory()
     monkeypatch.setattr(chains, "form_for", lambda device_type: closed)
     monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())  # unknown to this device
     monkeypatch.setattr(random, "random", lambda: 0.0)  # every regulariser looks
@@ -63,13 +125,33 @@ def test_a_step_reads_nothing_from_the_device(bench, monkeypatch, kind):
     objective = trainer.objective.to(place).train()
     objective.set_batch_count(100.0)
     gradients = Gradients(objective, "float32", place)
-    result = gradients.backward([batch])
-    ScaledAdam(parameter_groups(objective, 0.045), lr=0.045).step()
+    optimizer = ScaledAdam(parameter_groups(objective, 0.045), lr=0.045)
+    gradients.backward([batch])  # makes tables, which stay
+    optimizer.step()
+    with NumbersAreFilledIn(), CopiesDoNotWait():
+        result = gradients.backward([batch], asked_to_stop=True)
+        optimizer.step()
     assert result.sums.is_meta and all(gradient.is_meta for gradient in gradients.present())
     looked = [module.violated for module in objective.modules() if isinstance(module, Whiten)]
     assert looked and all(violated.is_meta for violated in looked)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         objective.settle()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_a_gpu_is_not_waited_for(bench, monkeypatch, kind):
+    trainer = bench.trainer(kind, None, TrainingConfig(num_steps=1, precision="bfloat16"))
+    monkeypatch.setattr(random, "random", lambda: 0.0)  # every regulariser looks
+    batch = as_waveforms(next(trainer.train_stream.iterate(0))).pin_memory()
+    trainer.objective.train().set_batch_count(100.0)
+    trainer.gradients.backward([batch])  # makes tables and compiles kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        result = trainer.gradients.backward([batch], asked_to_stop=True)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert result.sums.isfinite().all() and result.sums[2] == 1
 
 
 def contrastive(bench, **training):

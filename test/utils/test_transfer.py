@@ -27,6 +27,14 @@ def test_memory_is_pinned_where_it_can_be_and_the_copy_is_not_waited_for(monkeyp
     assert pinned == [1] * accelerator and copied == [{"non_blocking": True}]
 
 
+def test_a_compiler_sees_a_plain_copy(monkeypatch):
+    """PyTorch's does not know how to pin memory."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda x: pytest.fail("unknown to the compiler"))
+    assert send(torch.arange(3), torch.device("meta")).is_meta
+
+
 @pytest.mark.gpu
 def test_a_gpu_is_not_waited_for():
     x = torch.arange(1 << 20)

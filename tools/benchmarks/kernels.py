@@ -33,6 +33,20 @@ TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8"}
 INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+ )?(\w[\w.]*)(.*)", re.M)
 
 
+@dataclass(frozen=True)
+class Block:
+    """What matters of a tensor, which is not kept: a step's would be three times what a step holds."""
+
+    address: int
+    numbers: int
+    dtype: torch.dtype
+
+    @property
+    def bytes(self) -> int:
+        """Of all its numbers."""
+        return self.numbers * self.dtype.itemsize
+
+
 @dataclass
 class Launch:
     """One launch, whose arguments decide what is compiled."""
@@ -46,14 +60,14 @@ class Launch:
         """What tells it from launches of the same kernel for other sizes."""
         flags = [name for name, value in self.constants.items() if value is True]
         flags += [f"FACTOR={self.constants['FACTOR']}"] if self.constants.get("FACTOR", 1) > 1 else []
-        types = sorted({TYPES[x.dtype] for x in self.arguments.values() if isinstance(x, Tensor)})
+        types = sorted({TYPES[x.dtype] for x in self.arguments.values() if isinstance(x, Block)})
         return (self.kernel.__name__, *types, *flags)
 
     @property
     def elements(self) -> int:
         """Rows times columns."""
         return max(
-            x.numel()
+            x.numbers
             for name, x in self.arguments.items()
             if name in ("y_at", "weights_at", "x_at", "original_at", "grad_x_at", "sums_at")
         )
@@ -61,8 +75,7 @@ class Launch:
     @property
     def bytes(self) -> int:
         """Of all tensors, each read or written once."""
-        tensors = {x.data_ptr(): x.numel() * x.element_size() for x in self.arguments.values() if isinstance(x, Tensor)}
-        return sum(tensors.values())
+        return sum({x.address: x.bytes for x in self.arguments.values() if isinstance(x, Block)}.values())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _step(arguments: argparse.Namespace, half: bool) -> None:
+    arguments.device = torch.device("cpu")
     encoder = _workload.build_encoder(arguments).train()
     encoder.set_batch_count(0.0)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -110,7 +124,7 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
     def recorder(kernel: Any) -> Any:
         def launch(*arguments: Any, **constants: Any) -> None:
             names = kernel.arg_names[: len(arguments)]
-            launches.append(Launch(kernel, dict(zip(names, arguments, strict=True)), constants))
+            launches.append(Launch(kernel, dict(zip(names, map(_noted, arguments), strict=True)), constants))
 
         class Grid:
             def __getitem__(self, programs: tuple[int, ...]) -> Callable[..., None]:
@@ -123,6 +137,10 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
     with patch.multiple(triton_kernels, **fakes), patch.object(chains, "form_for", lambda device: triton_forms):
         call()
     return launches
+
+
+def _noted(value: Any) -> Any:
+    return Block(value.data_ptr(), value.numel(), value.dtype) if isinstance(value, Tensor) else value
 
 
 def compiled(launch: Launch) -> tuple[int, int, int, float]:
@@ -159,13 +177,13 @@ def _executed(found: list[tuple[int, str, str]], steps: int) -> int:
 
 
 def _type(value: Any) -> str:
-    if isinstance(value, Tensor):
+    if isinstance(value, Block):
         return f"*{TYPES[value.dtype]}"
     return "fp32" if isinstance(value, float) else "i32" if abs(value) < 2**31 else "i64"
 
 
 def _is_even(value: Any) -> bool:
-    return isinstance(value, Tensor) or (isinstance(value, int) and value % 16 == 0)
+    return isinstance(value, Block) or (isinstance(value, int) and value % 16 == 0)
 
 
 def _inspect(binary: bytes) -> tuple[str, str]:

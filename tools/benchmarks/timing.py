@@ -37,20 +37,28 @@ class Work:
 def take_turns(contenders: Contenders, device: torch.device, rounds: int, repeats: int) -> dict[str, list[float]]:
     """Seconds per call of each contender, one value per round, each the mean of `repeats` calls in a row.
 
-    One that the device has too little memory for in the turn before the first, which warms up, is named and left out.
+    Before that all warm up, on a GPU three times: a CUDA graph is recorded at the second. One that the device has too
+    little memory for is named and left out.
     """
-    times: dict[str, list[float]] = {}
-    for name, call in contenders.items():
-        try:
-            _timed(call, device, repeats)
-            times[name] = []
-        except torch.OutOfMemoryError:
-            print(f"{name}: out of memory")
-            torch.accelerator.empty_cache()
+    warm_ups = 1 if device.type == "cpu" else 3
+    times: dict[str, list[float]] = {
+        name: [] for name, call in contenders.items() if _fits(name, call, device, warm_ups)
+    }
     for _ in range(rounds):
         for name, seconds in times.items():
             seconds.append(_timed(contenders[name], device, repeats))
     return times
+
+
+def _fits(name: str, call: Callable[[], object], device: torch.device, warm_ups: int) -> bool:
+    try:
+        _timed(call, device, warm_ups)
+        return True
+    except torch.OutOfMemoryError:
+        print(f"{name}: out of memory")
+    if device.type != "cpu":
+        torch.accelerator.empty_cache()  # after the error, whose traceback holds what was computed
+    return False
 
 
 def _timed(call: Callable[[], object], device: torch.device, repeats: int) -> float:

@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a run is: audio per second, floating-point operations against what the device can do, waiting, padding.
 
-Operations are counted, not estimated from sizes: at some steps every matrix product and convolution, forward and
-backward, is looked at as PyTorch runs it. In between the count follows the seconds of audio, padding included.
+Operations are counted: at some steps every matrix product and convolution, forward and backward, is looked at as
+PyTorch runs it. For all others they follow from the lengths of clips and captions, as fitted to the counted steps.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry, sdpa_backward_flop, sdpa_flop
 
 from icefall_alp.models.kernels import chains
 from icefall_alp.training.metrics import MetricSums
 from icefall_alp.utils import distributed
 
 # TFLOP/s of dense matrix products as the makers state them, for float32 and for 16 bits.
-_PEAKS = {"H200": (67, 989), "H100": (67, 989), "A100": (19.5, 312), "V100": (15.7, 125), "L40": (90, 362)}
-_COUNT_EVERY = 1000  # steps; before that at steps 1, 2, 4, 8, ...
+_PEAKS = {"H200": (67, 989), "H100": (67, 989), "A100": (19.5, 312), "V100": (15.7, 125)}
+_PEAKS |= {"L40S": (91.6, 362), "L40": (90.5, 181)}  # the longer name first: it holds the shorter
+_COUNT_EVERY = 1000  # steps; before that eight times while their number doubles
+_PRIOR = 0.01  # of a count's weight: how far the fit believes in a constant number for each second of audio
+
+Shapes = Sequence[tuple[int, float, int]]  # of each micro-batch: clips, seconds of one with padding, letters of texts
 
 
 class Throughput:
@@ -37,45 +42,64 @@ class Throughput:
     def __init__(self, device: torch.device, precision: str, peak_tflops: float = 0.0) -> None:
         self._device, self._precision = device, precision
         self._rates = MetricSums()
-        self._flops, self._counted_seconds = 0.0, 0.0
+        self._counted: list[tuple[int, Tensor]] = []  # operations of a step, and its sizes
+        self._unread, self._elapsed = torch.zeros(4, dtype=torch.float64), 0.0  # sizes and seconds since last read
         self._num_steps = 0
         self._peak = 1e12 * peak_tflops
 
     @contextmanager
-    def counting(self, slot_seconds: float) -> Iterator[None]:
-        """Around a step on `slot_seconds` of audio, padding included; counts its operations now and then."""
+    def counting(self, shapes: Shapes) -> Iterator[None]:
+        """Around a step on micro-batches of these shapes; counts its operations now and then."""
         self._num_steps += 1
-        number = self._num_steps
-        if number & (number - 1) and number % _COUNT_EVERY:
+        if self._num_steps % min(1 << max(0, self._num_steps.bit_length() - 4), _COUNT_EVERY):
             yield
             return
         with FlopCounter() as counter:
             yield
-        self._flops += counter.total
-        self._counted_seconds += slot_seconds
+        self._counted.append((counter.total, _sizes(shapes)))
 
-    def add(self, seconds: float, slot_seconds: float, waited: float, elapsed: float) -> None:
+    def add(self, seconds: float, shapes: Shapes, waited: float, elapsed: float) -> None:
         """Take a step in.
 
         Args:
             seconds: of audio in this process.
-            slot_seconds: the same with padding.
+            shapes: of its micro-batches.
             waited: seconds until the data were there.
             elapsed: seconds of the whole step.
         """
-        self._peak = self._peak or peak_flops(self._device, self._precision)
-        flops = self._flops / max(self._counted_seconds, 1e-9) * slot_seconds
-        rates, world_size = self._rates, distributed.world_size()
-        rates.add_ratio("audio-s/s", seconds * world_size, elapsed)
-        rates.add_ratio("TFLOP/s", flops * world_size / 1e12, elapsed)
-        rates.add_ratio("MFU", flops, elapsed * self._peak)
+        sizes = _sizes(shapes)
+        self._unread += sizes
+        self._elapsed += elapsed
+        rates, slot_seconds = self._rates, float(sizes[0])
+        rates.add_ratio("audio-s/s", seconds * distributed.world_size(), elapsed)
         rates.add_ratio("data wait", waited, elapsed)
         rates.add_ratio("padding", slot_seconds - seconds, slot_seconds)
         rates.add_ratio("seconds per step", elapsed, 1)
 
     def read(self) -> dict[str, float]:
         """Rates over all processes since the last call."""
+        if self._elapsed:
+            self._peak = self._peak or peak_flops(self._device, self._precision)
+            flops = self._estimate()
+            self._rates.add_ratio("TFLOP/s", flops * distributed.world_size() / 1e12, self._elapsed)
+            self._rates.add_ratio("MFU", flops, self._elapsed * self._peak)
+            self._unread, self._elapsed = torch.zeros_like(self._unread), 0.0
         return self._rates.reduce()
+
+    def _estimate(self) -> float:
+        """Operations since last read, by least squares; from few or similar steps in proportion to the seconds."""
+        counts, sizes = zip(*self._counted, strict=True)
+        counts, sizes = torch.tensor(counts, dtype=torch.float64), torch.stack(sizes)
+        scale = sizes.mean(0).clamp(min=1e-9)  # not every objective has texts
+        x, prior = sizes / scale, _PRIOR * torch.eye(4, dtype=torch.float64)
+        weights = torch.linalg.solve(x.T @ x + prior, x.T @ counts + prior[0] * counts.mean())
+        return float(weights @ (self._unread / scale))
+
+
+def _sizes(shapes: Shapes) -> Tensor:
+    """What operations grow with: seconds with padding, for attention these times a clip's length, clips, letters."""
+    clips, length, letters = torch.tensor(shapes, dtype=torch.float64).T
+    return torch.stack([clips @ length, clips @ length.square(), clips.sum(), letters.sum()])
 
 
 class FlopCounter(TorchDispatchMode):
@@ -96,10 +120,30 @@ class FlopCounter(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
-        count = flop_registry.get(function._overloadpacket)
+        operator = function._overloadpacket
+        count = _FORMULAS.get(str(operator)) or flop_registry.get(operator)
         if count is not None:
             self.total += count(*args, **kwargs, out_val=result)
         return result
+
+
+def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, *settings: Any, out_val: Any) -> int:
+    """For each gradient asked for as many as forward; in PyTorch's formula every group meets all channels."""
+    _, _, _, _, transposed, _, _, (wants_x, wants_weight, _) = settings
+    return (wants_x + wants_weight) * conv_flop_count(x.shape, weight.shape, grad.shape, transposed)
+
+
+def _linear(x: Tensor, weight: Tensor, *settings: Any, out_val: Tensor) -> int:
+    return 2 * x.numel() * len(weight)
+
+
+# What PyTorch counts wrongly or, on a CPU, not at all.
+_FORMULAS = {
+    "aten.convolution_backward": _convolution_backward,
+    "mkldnn._linear_pointwise": _linear,
+    "aten._scaled_dot_product_flash_attention_for_cpu": sdpa_flop,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward": sdpa_backward_flop,
+}
 
 
 def peak_flops(device: torch.device, precision: str) -> float:

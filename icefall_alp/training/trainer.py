@@ -181,15 +181,16 @@ class Trainer:
         with preserved_rng():  # loaders draw seeds; a resumed run makes new loaders and must not notice
             micro_batches = [next(batches) for _ in range(self.config.accumulate)]
         waited = time.perf_counter() - start
-        seconds, slot_seconds = 0.0, 0.0
+        seconds, shapes = 0.0, []
         for index, batch in enumerate(micro_batches):
             seconds += batch.num_seconds
             micro_batches[index] = batch = batch.to(self.device)
-            slot_seconds += batch.features.shape[0] * batch.features.shape[1] / FRAME_RATE
+            letters = sum(map(len, getattr(batch, "captions", ())))
+            shapes.append((batch.features.shape[0], batch.features.shape[1] / FRAME_RATE, letters))
         distributed.come()  # DistributedDataParallel waits for the other processes first thing in a step
-        with self.throughput.counting(slot_seconds):
+        with self.throughput.counting(shapes):
             stopping = self.train_step(micro_batches)
-        self.throughput.add(seconds, slot_seconds, waited, time.perf_counter() - start)
+        self.throughput.add(seconds, shapes, waited, time.perf_counter() - start)
         self.watchdog.beat()
         return stopping
 

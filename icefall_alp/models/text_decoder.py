@@ -2,8 +2,8 @@
 """Caption decoder in BART's shape with two ways to predict the same targets (paper, Eq. 2 and 3).
 
 Autoregressive: token u is predicted from the tokens before it and the audio. Parallel: from the audio alone; every
-input is `<mask>` and no position is hidden. One pass serves captions of both kinds. Parallel rows always hold
-`max_tokens` masks, so that neither a caption's words nor its length, nor its batch mates, reach its prediction.
+input is `<mask>` and no position is hidden. There are always `max_tokens` masks, so that neither a caption's words nor
+its length, nor its batch mates, reach its prediction. Neither way needs a matrix that says who sees whom.
 
 Inputs follow BART: `</s> <s> words`, targets `<s> words </s>`; the target `<s>` is a constant that nobody scores.
 Parameter names are BART's, so public weights load strictly.
@@ -88,9 +88,12 @@ class Attention(nn.Module):
         """Map (N, S, C) to keys and values."""
         return self._split(self.k_proj(source)), self._split(self.v_proj(source))
 
-    def forward(self, hidden: Tensor, keys_values: KeysValues, mask: Tensor) -> Tensor:
-        """Attend from (N, U, C) where `mask`, broadcast to (N, H, U, S), is true."""
-        attended = F.scaled_dot_product_attention(self._split(self.q_proj(hidden)), *keys_values, attn_mask=mask)
+    def forward(
+        self, hidden: Tensor, keys_values: KeysValues, mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Attend from (N, U, C): where `mask`, broadcast to (N, H, U, S), is true, or to what is not later."""
+        queries = self._split(self.q_proj(hidden))
+        attended = F.scaled_dot_product_attention(queries, *keys_values, attn_mask=mask, is_causal=is_causal)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
@@ -110,13 +113,21 @@ class DecoderLayer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(dim)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, memory: KeysValues, memory_mask: Tensor, past: KeysValues | None
+        self,
+        hidden: Tensor,
+        memory: KeysValues,
+        memory_mask: Tensor,
+        past: KeysValues | None,
+        is_causal: bool,
+        num_wanted: int | None,
     ) -> tuple[Tensor, KeysValues]:
-        """Return new hidden states (N, U, C) and the keys and values of all positions so far."""
+        """Return new states of the first `num_wanted` of (N, U, C) and the keys and values of all positions so far."""
         keys, values = self.self_attn.keys_values(hidden)
         if past is not None:
             keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
-        hidden = self.self_attn_layer_norm(hidden + self._drop(self.self_attn(hidden, (keys, values), mask)))
+        hidden = hidden[:, :num_wanted]
+        attended = self.self_attn(hidden, (keys, values), is_causal=is_causal)
+        hidden = self.self_attn_layer_norm(hidden + self._drop(attended))
         # captions of one clip in a row, as beam search has them, are further queries to one memory
         queries = hidden.reshape(len(memory_mask), -1, hidden.size(2))
         heard = self.encoder_attn(queries, memory, memory_mask).view_as(hidden)
@@ -179,53 +190,75 @@ class TextDecoder(nn.Module):
         mask = valid_frames(encoder_out_lens, frames.size(1))[:, None, None, :]
         return Memory([layer.encoder_attn.keys_values(frames) for layer in self.layers], mask)
 
-    def forward(self, ids: Tensor, memory: Memory, parallel: Tensor | None = None) -> Tensor:
-        """Predict captions, all positions at once.
+    def forward(self, ids: Tensor, memory: Memory) -> Tensor:
+        """Predict captions left to right (Eq. 2), all positions in one pass.
 
         Args:
             ids: (N, U) as `tokenize` gives them, on this decoder's device.
             memory: the audio.
-            parallel: (N,) bool, true where a caption is predicted from the audio alone (Eq. 3); None is nowhere.
 
         Returns:
             States (N, U, C); `project(states[:, u])` are the logits of `ids[:, u]`.
         """
+        # no mask for the padding: it lies to the right of everything that is predicted
         inputs = F.pad(ids[:, :-1], (1, 0), value=self.sizes.start_id)
-        if parallel is None:
-            return self._run(inputs, memory, _causal_mask(ids.size(1), 0, ids.device), None)[0]
-        inputs = F.pad(inputs, (0, self.sizes.max_tokens - ids.size(1)), value=self.tokenizer.pad_id)
-        inputs = inputs.masked_fill(parallel[:, None], self.tokenizer.mask_id)
-        # an autoregressive row needs no mask for its padding, which lies to the right of everything it predicts
-        mask = parallel[:, None, None, None] | _causal_mask(inputs.size(1), 0, ids.device)
-        return self._run(inputs, memory, mask, None)[0][:, : ids.size(1)]
+        return self._run(self._embed(inputs, 0), memory)[0]
+
+    def at_once(self, memory: Memory, num_tokens: int) -> Tensor:
+        """Predict captions from the audio alone (Eq. 3).
+
+        Args:
+            memory: the audio of N clips.
+            num_tokens: how many tokens of each are asked for; it changes no prediction.
+
+        Returns:
+            States (N, num_tokens, C) as of `forward`.
+        """
+        masks = torch.full((1, self.sizes.max_tokens), self.tokenizer.mask_id, device=memory.mask.device)
+        hidden = self._embed(masks, 0).expand(len(memory.mask), -1, -1)
+        return self._run(hidden, memory, is_causal=False, num_wanted=num_tokens)[0]
 
     def step(self, tokens: Tensor, memory: Memory, past: list[KeysValues] | None) -> tuple[Tensor, list[KeysValues]]:
-        """Continue captions by the tokens (N, U) that come after those in `past` (None: these are the first inputs).
+        """Continue captions by the tokens (N, 1) that come after those in `past`, or begin them (None) by (N, U).
 
         There may be several captions for each clip of `memory`: N is then a multiple, and those of a clip are in a row.
 
         Returns:
             States (N, U, C), the last of which predicts the next token, and the new past.
+
+        Raises:
+            ValueError: several tokens at a time after a past; they would see each other.
         """
-        num_past = 0 if past is None else past[0][0].size(2)
-        return self._run(tokens, memory, _causal_mask(tokens.size(1), num_past, tokens.device), past)
+        if past is None:
+            return self._run(self._embed(tokens, 0), memory)
+        if tokens.size(1) != 1:
+            raise ValueError(f"{tokens.size(1)} tokens after a past: give one at a time")
+        return self._run(self._embed(tokens, past[0][0].size(2)), memory, past, is_causal=False)
 
     def project(self, states: Tensor) -> Tensor:
         """Map states (..., C) to logits (..., V); the matrix is that of the token embeddings."""
         return F.linear(states, self.embed_tokens.weight, self.final_logits_bias.squeeze(0))
 
-    def _run(
-        self, inputs: Tensor, memory: Memory, mask: Tensor, past: list[KeysValues] | None
-    ) -> tuple[Tensor, list[KeysValues]]:
-        first = POSITION_OFFSET + (0 if past is None else past[0][0].size(2))
+    def _embed(self, inputs: Tensor, num_past: int) -> Tensor:
+        first = POSITION_OFFSET + num_past
         positions = self.embed_positions.weight[first : first + inputs.size(1)]
         scale = math.sqrt(self.sizes.hidden_size) if self.sizes.scale_embedding else 1.0
-        hidden = self.layernorm_embedding(self.embed_tokens(inputs) * scale + positions)
+        return self.layernorm_embedding(self.embed_tokens(inputs) * scale + positions)
+
+    def _run(
+        self,
+        hidden: Tensor,
+        memory: Memory,
+        past: list[KeysValues] | None = None,
+        is_causal: bool = True,
+        num_wanted: int | None = None,
+    ) -> tuple[Tensor, list[KeysValues]]:
         hidden = F.dropout(hidden, self.sizes.dropout, self.training)
-        present = []
+        present, last = [], len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             layer_past = None if past is None else past[index]
-            hidden, keys_values = layer(hidden, mask, memory.layers[index], memory.mask, layer_past)
+            wanted = num_wanted if index == last else None  # what comes before the last serves all positions
+            hidden, keys_values = layer(hidden, memory.layers[index], memory.mask, layer_past, is_causal, wanted)
             present.append(keys_values)
         return hidden, present
 
@@ -302,12 +335,6 @@ def _for_other_frames(saved: TextDecoder, config: TextTowerConfig, encoder_dim: 
     weights |= {f"bridge.{name}": tensor for name, tensor in decoder.bridge.state_dict().items()}
     restore(decoder, weights, Path(config.pretrained))
     return decoder
-
-
-def _causal_mask(num_tokens: int, num_past: int, device: torch.device) -> Tensor:
-    """Mask (U, past + U) that lets every token see itself and what came before."""
-    position = torch.arange(num_past + num_tokens, device=device)
-    return position <= position[num_past:, None]
 
 
 def _initialize(module: nn.Module, std: float) -> None:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from icefall_alp.models.text_decoder import TextDecoder
 from icefall_alp.objectives.base import LossOutput, Objective
+from icefall_alp.utils.transfer import send
 
 
 class CaptioningObjective(Objective):
@@ -40,27 +41,54 @@ class CaptioningObjective(Objective):
     def forward(self, batch: Any) -> LossOutput:
         """Loss of a `CaptionBatch`: the sum over this process's target tokens, counted in tokens."""
         device = batch.features.device
-        # everything that decides a shape is worked out on the CPU, so that the device is never waited for
+        # everything that decides a shape or an index is worked out on the CPU, so that the device is never waited for
         ids, lens, num_cut = self.text_decoder.tokenize(batch.captions)
-        position = torch.arange(ids.size(1))
+        parallel, order = self._draw_modes(batch.cut_ids).sort(stable=True)  # left to right first
+        ids, lens = ids[order], lens[order]
         # the first token is always <s>: nothing to predict
+        position = torch.arange(ids.size(1))
         is_target = (position > 0) & (position < lens[:, None])
-        where = is_target.flatten().nonzero().squeeze(1)
-        parallel = self._draw_modes(batch.cut_ids)
-        token_is_parallel = parallel[:, None].expand_as(ids)[is_target].to(device, non_blocking=True)
-        targets = ids[is_target].to(device, non_blocking=True)
-        ids, where = ids.to(device, non_blocking=True), where.to(device, non_blocking=True)
-        modes = parallel.to(device, non_blocking=True) if parallel.any() else None
+        targets = send(ids[is_target], device)
+        token_is_parallel = send(parallel[:, None].expand_as(ids)[is_target], device)
 
-        memory = self.text_decoder.memory(*self.audio_encoder(batch.features, batch.feature_lens))
-        states = self.text_decoder(ids, memory, modes)
-        logits = self.text_decoder.project(states.flatten(0, 1).index_select(0, where))
+        # before the encoder, where rows have no gradient that would have to be put back in its order
+        audio = (x.index_select(0, send(order, x.device)) for x in (batch.features, batch.feature_lens))
+        states = self._states(*self.audio_encoder(*audio), ids, is_target, num_parallel=int(parallel.sum()))
+        logits = self.text_decoder.project(states)
         smoothing = self.label_smoothing if self.training else 0.0
         losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
         logs = _token_logs(losses.detach(), logits.argmax(dim=-1) == targets, token_is_parallel)
         # filled where they are used: copying a number to the device would wait for it
         logs["captions_cut"] = torch.stack([losses.new_full((), num_cut), losses.new_full((), len(lens))]).detach()
-        return LossOutput(losses.sum(), losses.new_full((), len(where)), logs)
+        return LossOutput(losses.sum(), losses.new_full((), len(targets)), logs)
+
+    def _states(self, frames: Tensor, frame_lens: Tensor, ids: Tensor, is_target: Tensor, num_parallel: int) -> Tensor:
+        """Predict the captions of each mode together.
+
+        Args:
+            frames: (N, T, C) of the captions' clips.
+            frame_lens: (N,).
+            ids: (N, U) on the CPU.
+            is_target: (N, U) bool on the CPU.
+            num_parallel: so many of the captions, the last ones, are predicted in parallel.
+
+        Returns:
+            States (M, C) of the M target tokens, caption after caption.
+        """
+        decoder, device = self.text_decoder, frames.device
+        sizes = {mode: num for mode, num in enumerate((len(ids) - num_parallel, num_parallel)) if num}
+        parts = (x.split(list(sizes.values())) for x in (frames, frame_lens, ids, is_target))
+        found = []
+        for is_parallel, group_frames, group_lens, group_ids, wanted in zip(sizes, *parts, strict=True):
+            num_tokens = int(wanted.sum(dim=1).max()) + 1  # of the longest of these captions, `<s>` included
+            where = wanted[:, :num_tokens].flatten().nonzero().squeeze(1)
+            memory = decoder.memory(group_frames, group_lens)
+            if is_parallel:
+                states = decoder.at_once(memory, num_tokens)
+            else:
+                states = decoder(send(group_ids[:, :num_tokens].contiguous(), device), memory)
+            found.append(states.flatten(0, 1).index_select(0, send(where, device)))
+        return torch.cat(found)
 
     def _draw_modes(self, cut_ids: list[str]) -> Tensor:
         """Return (N,) bool on the CPU, true where a caption is to be predicted in parallel."""

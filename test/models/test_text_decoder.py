@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import BartConfig, BartForConditionalGeneration, BartModel
 
 from icefall_alp.config import TextTowerConfig
@@ -30,8 +33,9 @@ def bart_config(**changes):
 
 def write_bart(folder, tokenizer_folder, config, model_class=BartForConditionalGeneration):
     bart = model_class(config).eval()
-    for parameter in bart.parameters():
-        nn.init.normal_(parameter, std=0.3)
+    for name, parameter in bart.named_parameters():
+        is_gain = "norm" in name and name.endswith("weight")  # with small ones no input would matter
+        nn.init.normal_(parameter, mean=float(is_gain), std=0.3)
     if model_class is BartForConditionalGeneration:
         bart.final_logits_bias.normal_()
     shutil.copytree(tokenizer_folder, folder, dirs_exist_ok=True)
@@ -59,6 +63,10 @@ def spoken(decoder, captions):
     return ids, lens, decoder.memory(*frames(12))
 
 
+def masked_inputs(decoder, rows=5):
+    return torch.full((rows, decoder.sizes.max_tokens), decoder.tokenizer.mask_id)
+
+
 @pytest.mark.parametrize("changes", [{}, {"scale_embedding": True, "decoder_start_token_id": 0}])
 def test_logits_equal_those_of_transformers(changes, tmp_path, bart_tokenizer_folder, captions):
     bart = write_bart(tmp_path, bart_tokenizer_folder, bart_config(**changes))
@@ -74,6 +82,15 @@ def test_logits_equal_those_of_transformers(changes, tmp_path, bart_tokenizer_fo
     ours = decoder.project(decoder(ids, decoder.memory(encoder_out, encoder_out_lens)))
     assert (ours - theirs).abs().max() < 1e-5
     assert theirs.std() > 0.5
+    at_once = decoder.project(decoder.at_once(decoder.memory(encoder_out, encoder_out_lens), ids.size(1)))
+    theirs = bart(
+        encoder_outputs=(encoder_out,),
+        attention_mask=(torch.arange(9) < encoder_out_lens[:, None]).long(),
+        decoder_input_ids=masked_inputs(decoder),
+        decoder_attention_mask=torch.zeros(5, 1, 40, 40),
+    ).logits[:, : ids.size(1)]
+    assert (at_once - theirs).abs().max() < 1e-5
+    assert (at_once - ours).abs().max() > 0.5
 
 
 def test_a_folder_without_language_model_head_loads_too(tmp_path, bart_tokenizer_folder):
@@ -106,46 +123,65 @@ def test_autoregressive_rows_do_not_see_the_future(decoder, spoken):
         assert moved[:, position + 1 :].all()
 
 
-def test_parallel_rows_see_no_token_and_no_length(decoder, spoken):
+def test_parallel_rows_hear_the_audio_and_see_no_length(decoder, spoken):
     ids, _, memory = spoken
-    parallel = torch.ones(5, dtype=torch.bool)
-    before = decoder(ids, memory, parallel)
-    torch.testing.assert_close(decoder(torch.randint(5, 100, ids.shape), memory, parallel), before)
-    torch.testing.assert_close(decoder(ids[:, :4], memory, parallel), before[:, :4], atol=1e-5, rtol=1e-5)
-    other = decoder.memory(*frames(12))
-    assert ((decoder(ids, other, parallel) - before).abs().amax(dim=2) > 1e-3).all()
+    before = decoder.at_once(memory, ids.size(1))
+    for num_tokens in (1, 4, decoder.sizes.max_tokens):
+        other = decoder.at_once(memory, num_tokens)[:, : ids.size(1)]
+        torch.testing.assert_close(other, before[:, : other.size(1)], atol=1e-5, rtol=1e-5)
+    other = decoder.at_once(decoder.memory(*frames(12)), ids.size(1))
+    assert ((other - before).abs().amax(dim=2) > 1e-3).all()
 
 
 def test_every_parallel_position_sees_every_other(decoder, spoken):
-    ids, _, memory = spoken
-    parallel = torch.ones(5, dtype=torch.bool)
-    before = decoder(ids, memory, parallel)
+    _, _, memory = spoken
+    before = decoder.at_once(memory, 7)
     # the row of the last mask's position: nothing else changes
     decoder.embed_positions.weight.data[2 + decoder.sizes.max_tokens - 1] += torch.randn(16)
-    moved = (decoder(ids, memory, parallel) - before).abs().amax(dim=2)
+    moved = (decoder.at_once(memory, 7) - before).abs().amax(dim=2)
     assert (moved > 1e-4).all()
-
-
-def test_rows_of_both_modes_in_one_pass_equal_separate_passes(decoder, spoken):
-    ids, _, memory = spoken
-    parallel = torch.tensor([True, False, False, True, False])
-    mixed = decoder(ids, memory, parallel)
-    left_to_right, at_once = decoder(ids, memory), decoder(ids, memory, torch.ones(5, dtype=torch.bool))
-    torch.testing.assert_close(
-        mixed, torch.where(parallel[:, None, None], at_once, left_to_right), atol=1e-5, rtol=1e-5
-    )
 
 
 @pytest.mark.parametrize("is_parallel", [False, True])
 def test_a_clip_does_not_depend_on_padding_or_batch_mates(decoder, captions, is_parallel):
+    def predict(ids, *audio):
+        memory = decoder.memory(*audio)
+        return decoder.at_once(memory, ids.size(1)) if is_parallel else decoder(ids, memory)
+
     ids, lens, _ = decoder.tokenize(captions)
     encoder_out, encoder_out_lens = frames(12)
-    parallel = torch.full((5,), is_parallel)
-    together = decoder(ids, decoder.memory(encoder_out, encoder_out_lens), parallel)
+    together = predict(ids, encoder_out, encoder_out_lens)
     for n, (length, num_frames) in enumerate(zip(lens, encoder_out_lens, strict=True)):
-        memory = decoder.memory(encoder_out[n : n + 1, :num_frames], encoder_out_lens[n : n + 1])
-        alone = decoder(ids[n : n + 1, :length], memory, parallel[:1])
+        alone = predict(ids[n : n + 1, :length], encoder_out[n : n + 1, :num_frames], encoder_out_lens[n : n + 1])
         torch.testing.assert_close(together[n, :length], alone[0], atol=1e-5, rtol=1e-5)
+
+
+class SquareSizes(TorchDispatchMode):
+    """Notes operations that make a tensor of as many elements as some number of matrices U x U."""
+
+    def __init__(self, *lengths):
+        super().__init__()
+        self.lengths, self.found = lengths, []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        for x in tree_leaves(result):
+            if isinstance(x, torch.Tensor) and x.numel() and any(x.numel() % u**2 == 0 for u in self.lengths):
+                self.found.append((str(operation), tuple(x.shape)))
+        return result
+
+
+def test_no_matrix_over_pairs_of_tokens_is_made(decoder):
+    longest, length = 37, 29  # primes that divide no other size here
+    decoder.sizes = replace(decoder.sizes, max_tokens=longest)
+    ids = torch.randint(5, 100, (11, length))
+    with SquareSizes(longest, length) as squares:
+        memory = decoder.train().memory(torch.randn(11, 9, 12), torch.full((11,), 9))
+        (decoder(ids, memory).sum() + decoder.at_once(memory, length).sum()).backward()
+    assert squares.found == []
+    with squares:
+        decoder.embed_tokens.weight.new_zeros(11, 1, longest, longest)
+    assert [shape for _, shape in squares.found] == [(11, 1, longest, longest)]
 
 
 def test_steps_with_a_cache_equal_one_pass(decoder, spoken):
@@ -157,14 +193,15 @@ def test_steps_with_a_cache_equal_one_pass(decoder, spoken):
         states, past = decoder.step(inputs[:, position : position + 1], memory, past)
         pieces.append(states)
     torch.testing.assert_close(torch.cat(pieces, dim=1), decoder(ids, memory), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="2 tokens after a past: give one at a time"):
+        decoder.step(inputs[:, :2], memory, past)
 
 
 def test_every_parameter_gets_a_gradient_in_either_mode(decoder, captions):
     ids, _, _ = decoder.tokenize(captions)
-    for is_parallel in (False, True):
-        decoder.zero_grad()
-        states = decoder.train()(ids, decoder.memory(*frames(12)), torch.full((5,), is_parallel))
-        decoder.project(states).square().sum().backward()
+    for predict in (lambda memory: decoder(ids, memory), lambda memory: decoder.at_once(memory, 7)):
+        decoder.train().zero_grad()
+        decoder.project(predict(decoder.memory(*frames(12)))).square().sum().backward()
         assert [name for name, p in decoder.named_parameters() if p.grad is None] == []
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
 
 from icefall_alp.config import TextTowerConfig
 from icefall_alp.models.text_decoder import TextDecoder
@@ -22,25 +25,31 @@ def build(audio_encoder, tokenizer_path):
     return build
 
 
-@torch.no_grad()
 def losses_by_hand(objective, batch, parallel):
-    """-log p of every target token, one caption at a time (Eq. 2 and 3)."""
+    """-log p of every target token, one caption and one token at a time (Eq. 2 and 3).
+
+    `parallel` says of each caption which; the sum's gradient goes to the parameters.
+    """
     decoder, losses = objective.text_decoder, []
     frames, lens = objective.audio_encoder(batch.features, batch.feature_lens)
     for n, caption in enumerate(batch.captions):
         ids, _, _ = decoder.tokenize([caption])
-        memory = decoder.memory(frames[n : n + 1, : lens[n]], lens[n : n + 1])
-        logits = decoder.project(decoder(ids, memory, torch.tensor([parallel])))[0]
-        log_probs = logits.log_softmax(dim=1)
         assert ids[0, -1] == decoder.tokenizer.eos_id
-        losses.append([-float(log_probs[u, ids[0, u]]) for u in range(1, ids.size(1))])
-    return losses
+        row = []
+        for u in range(1, ids.size(1)):
+            memory = decoder.memory(frames[n : n + 1, : lens[n]], lens[n : n + 1])
+            # the last token of `ids` is what is to be predicted; it cannot be seen
+            states = decoder.at_once(memory, u + 1) if parallel[n] else decoder(ids[:, : u + 1], memory)
+            row.append(-decoder.project(states[0, u]).log_softmax(dim=0)[ids[0, u]])
+        losses.append(row)
+    sum(map(sum, losses)).backward()
+    return [[loss.item() for loss in row] for row in losses]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_the_loss_is_the_equation_over_all_target_tokens_with_the_end(build, caption_batch, fraction):
     objective = build(fraction).eval()
-    expected = losses_by_hand(objective, caption_batch, parallel=fraction == 1.0)
+    expected = losses_by_hand(objective, caption_batch, [fraction == 1.0] * 5)
     output = objective(caption_batch)
     assert output.total.item() == pytest.approx(sum(map(sum, expected)), rel=1e-5)
     assert float(output.count) == sum(map(len, expected))
@@ -51,8 +60,8 @@ def test_the_loss_is_the_equation_over_all_target_tokens_with_the_end(build, cap
 
 def test_in_evaluation_modes_follow_the_cut_and_add_up(build, caption_batch):
     objective = build(0.5).eval()
-    left_to_right = losses_by_hand(objective, caption_batch, parallel=False)
-    at_once = losses_by_hand(objective, caption_batch, parallel=True)
+    left_to_right = losses_by_hand(objective, caption_batch, [False] * 5)
+    at_once = losses_by_hand(objective, caption_batch, [True] * 5)
     modes = objective._draw_modes(caption_batch.cut_ids).tolist()
     assert len(set(modes)) == 2
     output = objective(caption_batch)
@@ -63,6 +72,53 @@ def test_in_evaluation_modes_follow_the_cut_and_add_up(build, caption_batch):
         logs["loss_parallel"] + logs["loss_autoregressive"], torch.stack([output.total, output.count])
     )
     assert objective._draw_modes(caption_batch.cut_ids[::-1]).tolist() == modes[::-1]
+
+
+@pytest.mark.parametrize("modes", ["01001", "10110", "00000", "11111", "0", "1", "01"])
+def test_grouping_by_mode_changes_neither_losses_nor_gradients(build, caption_batch, monkeypatch, modes):
+    parallel = [mode == "1" for mode in modes]
+    objective, num = build(0.5, label_smoothing=0.0, dropout=0.0), len(parallel)
+    for parameter in objective.text_decoder.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.4)  # so that modes and audio matter
+    batch = SimpleNamespace(**{name: value[:num] for name, value in vars(caption_batch).items()})
+    monkeypatch.setattr(objective, "_draw_modes", lambda cut_ids: torch.tensor(parallel))
+    losses = losses_by_hand(objective, batch, parallel)
+    expected = {name: p.grad for name, p in objective.named_parameters()}
+    objective.zero_grad()
+    output = objective(batch)
+    output.total.backward()
+    for name, chosen in (("loss_parallel", True), ("loss_autoregressive", False)):
+        rows = [row for row, mode in zip(losses, parallel, strict=True) if mode == chosen]
+        assert output.logs[name].tolist() == pytest.approx([sum(map(sum, rows)), sum(map(len, rows))], rel=1e-5)
+    for name, parameter in objective.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("modes", ["01001", "00000", "11111"])
+def test_a_step_reads_nothing_from_the_device(build, caption_batch, monkeypatch, modes):
+    objective = build(0.5).to("meta")  # whose tensors have no values: asking for one is an error
+    batch = SimpleNamespace(**vars(caption_batch))
+    batch.features, batch.feature_lens = batch.features.to("meta"), batch.feature_lens.to("meta")
+    monkeypatch.setattr(objective, "_draw_modes", lambda cut_ids: torch.tensor([mode == "1" for mode in modes]))
+    output = objective(batch)
+    output.total.backward()
+    assert output.total.is_meta and output.count.is_meta
+    assert all(parameter.grad.is_meta for parameter in objective.parameters())
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_not_waited_for(build, caption_batch):
+    objective = build(0.5).to("cuda")
+    batch = SimpleNamespace(**vars(caption_batch))
+    batch.features, batch.feature_lens = batch.features.to("cuda"), batch.feature_lens.to("cuda")
+    objective(batch)  # libraries are loaded
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        output = objective(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert output.total.isfinite()
 
 
 def test_in_training_each_caption_draws_its_mode(build):

@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from benchmarks.optimizer import reference_scaled_adam
 from icefall_alp.config.loader import config_from_dict, read_yaml
 from icefall_alp.config.zipformer import ZipformerConfig
+from icefall_alp.data.datasets import CaptionBatch
 from icefall_alp.models import AudioEncoder
 from icefall_alp.models.kernels import chains
+from icefall_alp.models.tokenizer import Tokenizer
 
 FRAMES_PER_SECOND = 100
 SETTLED = 20000.0  # batch count from which most schedules are constant
+SHORTEST, LONGEST = 6, 40  # tokens of a caption
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser, max_duration: float) -> None:
@@ -52,6 +55,32 @@ def make_features(arguments: argparse.Namespace, feature_dim: int) -> tuple[Tens
     lens = longest - torch.randint(longest // 10 + 1, (num_items,), generator=generator)
     lens[0] = longest
     return torch.randn(num_items, longest, feature_dim, generator=generator).to(arguments.device), lens
+
+
+def make_batch(arguments: argparse.Namespace) -> CaptionBatch:
+    """Features as above, and for each clip a caption of 6 to 40 tokens."""
+    features, lens = make_features(arguments, 80)
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(SHORTEST, LONGEST - 1, (len(lens),), generator=generator).tolist()
+    captions = [" ".join(map(str, torch.randint(4, 1000, (n,), generator=generator).tolist())) for n in sizes]
+    return CaptionBatch(features, lens, captions, [str(i) for i in range(len(lens))])
+
+
+class Numbers(Tokenizer):
+    """Captions that are written as ids."""
+
+    vocab_size = 1000
+    bos_id, pad_id, eos_id, mask_id = range(4)
+
+    def _words_to_ids(self, texts: list[str]) -> list[list[int]]:
+        return [list(map(int, text.split())) for text in texts]
+
+    def _ids_to_words(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+    def save(self, folder: object) -> str:
+        """Nothing to save."""
+        raise NotImplementedError
 
 
 @contextmanager

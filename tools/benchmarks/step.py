@@ -7,17 +7,20 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
 from benchmarks import _forms, _workload
 from benchmarks.timing import count_flops
+from icefall_alp.data.datasets import CaptionBatch
 from icefall_alp.models import text_encoder
-from icefall_alp.models.pooling import masked_mean
+from icefall_alp.objectives.base import LossOutput
+from icefall_alp.objectives.contrastive import ContrastiveObjective
+from icefall_alp.training.gradients import Gradients
 from icefall_alp.training.scaled_adam import ScaledAdam
 
-VOCABULARY, SHORTEST, LONGEST, WIDTH = 4000, 6, 40, 512
+VOCABULARY, WIDTH, TEMPERATURE = 4000, 512, 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,61 +33,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Time both forms of the step; they start from the same weights and draw the same numbers."""
-    features, lens = _workload.make_features(arguments, 80)
-    ours, plain = Towers(arguments), Towers(arguments)
+    batch = _workload.make_batch(arguments)
+    ours, plain = (build(kind, arguments) for kind in (ContrastiveObjective, AllAtOnce))
     steps = {
-        "plain eager": _plainly(_step(plain, features, lens, arguments, _workload.looped_scaled_adam(plain))),
-        "ours": _step(ours, features, lens, arguments, ScaledAdam(_workload.trained(ours), lr=1e-4).step),
+        "plain eager": _plainly(_step(plain, batch, arguments, _workload.looped_scaled_adam(plain))),
+        "ours": _step(ours, batch, arguments, ScaledAdam(_workload.trained(ours), lr=1e-4).step),
     }
     steps = {name: _workload.same_draws(step) for name, step in steps.items()}
-    seconds = float(lens.sum()) / _workload.FRAMES_PER_SECOND
     with _workload.plain_eager():
-        flops = 3 * count_flops(lambda: ours.loss(features, lens, *_captions(lens, arguments)))
-    without_update = _step(ours, features, lens, arguments, lambda: None)
-    _forms.compare(steps, without_update, seconds, flops, arguments)
+        flops = 3 * count_flops(lambda: ours(batch))
+    _forms.compare(steps, _step(ours, batch, arguments, lambda: None), batch.num_seconds, flops, arguments)
 
 
-class Towers(nn.Module):
-    """Audio and text, pooled and projected into one space."""
+class AllAtOnce(ContrastiveObjective):
+    """Holds all similarities of a step, differentiated by autograd."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        super().__init__()
-        self.audio = _workload.build_encoder(arguments).train()
-        width = arguments.text_width
-        sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": max(1, width // 64)}
-        config = BertConfig(vocab_size=VOCABULARY, num_hidden_layers=arguments.text_layers, **sizes)
-        transformer = BertModel(config, add_pooling_layer=False)
-        self.text = text_encoder.TextEncoder(transformer, None, LONGEST)
-        self.projections = nn.ModuleList([nn.Linear(self.audio.output_dim, WIDTH), nn.Linear(width, WIDTH)])
-        self.to(arguments.device).train()
-
-    def loss(self, features: Tensor, lens: Tensor, ids: Tensor, id_lens: Tensor) -> Tensor:
-        """Symmetric cross-entropy over the batch."""
-        audio = self.projections[0](masked_mean(*self.audio(features, lens)))
-        text = self.projections[1](self.text.encode(ids, id_lens))
-        logits = 20.0 * F.normalize(audio.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
+    def _compare(self, audio: Tensor, text: Tensor) -> LossOutput:
+        logits = self._scale() * audio @ text.T
         labels = torch.arange(len(logits), device=logits.device)
-        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
+        total = sum(F.cross_entropy(own, labels, reduction="sum") for own in (logits, logits.T)) / 2
+        return LossOutput(total, logits.new_full((), len(logits)), {})
 
 
-def _captions(lens: Tensor, arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Tokens (N, U) of one caption for each clip, and their lengths (N,) on the CPU."""
-    generator = torch.Generator().manual_seed(0)
-    id_lens = torch.randint(SHORTEST, LONGEST + 1, (len(lens),), generator=generator)
-    return torch.randint(VOCABULARY, (len(lens), LONGEST), generator=generator).to(arguments.device), id_lens
+def build(kind: type[ContrastiveObjective], arguments: argparse.Namespace) -> ContrastiveObjective:
+    """Both towers with random weights, the same each time."""
+    encoder = _workload.build_encoder(arguments)
+    width = arguments.text_width
+    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": max(1, width // 64)}
+    config = BertConfig(vocab_size=VOCABULARY, num_hidden_layers=arguments.text_layers, **sizes)
+    transformer = BertModel(config, add_pooling_layer=False)
+    text = text_encoder.TextEncoder(transformer, _workload.Numbers(), _workload.LONGEST)
+    return kind(encoder, text, WIDTH, TEMPERATURE).to(arguments.device).train()
 
 
 def _step(
-    towers: Towers, features: Tensor, lens: Tensor, arguments: argparse.Namespace, update: Callable[[], object]
+    objective: ContrastiveObjective, batch: CaptionBatch, arguments: argparse.Namespace, update: Callable[[], object]
 ) -> Callable[[], None]:
-    ids, id_lens = _captions(lens, arguments)
+    gradients = Gradients(objective, "bfloat16" if arguments.bfloat16 else "float32", arguments.device)
 
     def step() -> None:
-        towers.zero_grad(set_to_none=True)
-        towers.audio.set_batch_count(_workload.SETTLED)
-        with torch.autocast(arguments.device.type, torch.bfloat16, enabled=arguments.bfloat16):
-            loss = towers.loss(features, lens, ids, id_lens)
-        loss.backward()
+        objective.zero_grad(set_to_none=True)
+        objective.set_batch_count(_workload.SETTLED)
+        gradients.backward([batch])
         update()
 
     return step

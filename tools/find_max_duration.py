@@ -54,6 +54,8 @@ def main() -> None:
     device = distributed.device()
     if device.type == "cpu" and options.memory_gib is None:
         raise UserError("there is no GPU here; say with --memory-gib how much memory the training process may take")
+    if device.type != "cpu" and options.memory_gib is not None:
+        raise UserError("--memory-gib is for a CPU and here is a GPU; leave it out, or set ALP_DEVICE=cpu")
     trial = Trial(options.script, options.config, options.set)
     fits = trial.fits if options.memory_gib is None else partial(fits_apart, trial, options.memory_gib)
     lines = []

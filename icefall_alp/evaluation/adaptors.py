@@ -161,7 +161,8 @@ def trained_adaptor(
         clips = EncodedClips(frames, cuts, torch.zeros(dim), torch.ones(dim))
         items, num_differing = read_items(clips.cuts, config.answers)
         audio_llm.adaptor.standardize(*clips.statistics())
-        train_head(AnsweringObjective(PrecomputedFrames(dim), audio_llm), question_stream(clips, items, config), config)
+        stream = question_stream(clips, items, audio_llm, config)
+        train_head(AnsweringObjective(PrecomputedFrames(dim), audio_llm), stream, config)
         audio_llm.adaptor.save(folder)
         counts = {"questions": len(items), "clips": len(clips), "left_out_answers_differ": num_differing}
         atomic_write_text(folder / "training.json", json.dumps({**counts, "sets": config.train_sets}, indent=1) + "\n")
@@ -170,8 +171,14 @@ def trained_adaptor(
     return audio_llm.to(distributed.device()).eval()
 
 
-def question_stream(clips: EncodedClips, items: Sequence[Item], config: QuestionAnsweringConfig) -> TrainStream:
-    """Endless batches of about `config.batch_size` questions, measured in seconds; each once an epoch with its clip."""
+def question_stream(
+    clips: EncodedClips, items: Sequence[Item], audio_llm: AudioLLM, config: QuestionAnsweringConfig
+) -> TrainStream:
+    """Endless batches of about `config.batch_size` questions; each question once an epoch, with its clip.
+
+    Batches are measured in tokens, which the language model's step costs: in seconds, hundreds of questions about short
+    clips would share one.
+    """
 
     def make_batch(indices: np.ndarray, epoch: int) -> QuestionBatch:
         chosen = [items[i] for i in indices]
@@ -179,6 +186,13 @@ def question_stream(clips: EncodedClips, items: Sequence[Item], config: Question
         questions, answers = [asked(item) for item in chosen], [target(item) for item in chosen]
         return QuestionBatch(frames, lens, questions, answers, [item.cut_id for item in chosen])
 
-    durations = clips.durations[[item.clip for item in items]]
-    plan = BatchPlan(durations, config.batch_size * durations.mean(), NUM_BUCKETS, config.seed)
+    lengths = np.array([_num_tokens(clips, item, audio_llm) for item in items], dtype=np.float64)
+    plan = BatchPlan(lengths, config.batch_size * lengths.mean(), NUM_BUCKETS, config.seed)
     return TrainStream(HeadDataset(make_batch), plan)
+
+
+def _num_tokens(clips: EncodedClips, item: Item, audio_llm: AudioLLM) -> int:
+    """Length of a question's sequence: template, audio, question, answer; see `audio_llm`."""
+    chat, question = audio_llm.language_model.chat, asked(item)
+    text = *chat.prompt(question), chat.answer(question, target(item))
+    return -(-len(clips.frames[item.clip]) // audio_llm.adaptor.stack) + sum(map(len, text))

@@ -32,6 +32,7 @@ from icefall_alp.evaluation.tasks import Protocol, Score
 from icefall_alp.models.pooling import valid_frames
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
+from icefall_alp.utils.transfer import send
 
 ALPHA_ST = {"PSDS1 alpha_st 0": 0.0, "PSDS1 alpha_st 1": 1.0}
 SELECTING = "PSDS1 alpha_st 0"  # the less noisy of the two
@@ -124,13 +125,23 @@ def frame_epochs(clips: Clips, config: DetectionConfig, num_classes: int) -> Cal
     durations = part.set.clips.durations
 
     def epochs(epoch: int) -> Iterator[Batch]:
-        for chosen, frames, lens in part.set.frame_batches(part.positions, seconds, config.seed, epoch):
+        for chosen, frames, _ in part.set.frame_batches(part.positions, seconds, config.seed, epoch):
+            lens = part.set.vectors.lens[chosen]
             rows = zip(chosen.tolist(), lens.tolist(), strict=True)
             targets = [frame_targets(events_of[i], num, durations[i], num_classes) for i, num in rows]
-            valid = valid_frames(lens, frames.shape[1])
-            yield (standardized(frames[valid].to(place), clips.statistics),), torch.cat(targets).to(place)
+            inputs = standardized(_in_a_row(frames, lens), clips.statistics)
+            yield (inputs,), send(torch.cat(targets), place)
 
     return epochs
+
+
+def _in_a_row(frames: Tensor, lens: Tensor) -> Tensor:
+    """Frames (n, T, C) on the device without their padding: (M, C).
+
+    Lens (n,) are those on the CPU, so that nothing has to be waited for.
+    """
+    rows = valid_frames(lens, frames.shape[1]).flatten().nonzero()[:, 0]
+    return frames.flatten(0, 1)[send(rows, frames.device)]
 
 
 def score_heads(bank: HeadBank, clips: Clips, classes: Sequence[int], config: DetectionConfig) -> dict[str, np.ndarray]:
@@ -146,12 +157,11 @@ def score_heads(bank: HeadBank, clips: Clips, classes: Sequence[int], config: De
 @torch.no_grad()
 def detect(head: HeadBank, clips: Clips, config: DetectionConfig) -> FrameScores:
     """Smoothed scores of one head on every frame, clips in their order."""
-    place = distributed.device()
     part = clips.part
     found: dict[int, np.ndarray] = {}
-    for chosen, frames, lens in part.set.frame_batches(part.positions, config.max_duration, 0, 0):
-        valid = valid_frames(lens, frames.shape[1])
-        logits = head(standardized(frames[valid].to(place), clips.statistics))[0].cpu().numpy()
+    for chosen, frames, _ in part.set.frame_batches(part.positions, config.max_duration, 0, 0):
+        lens = part.set.vectors.lens[chosen]
+        logits = head(standardized(_in_a_row(frames, lens), clips.statistics))[0].cpu().numpy()
         for i, own in zip(chosen.tolist(), np.split(logits, np.cumsum(lens.tolist())[:-1]), strict=True):
             found[i] = _smoothed(own, part.set.clips.durations[i], config.median_seconds)
     ordered = [found[i] for i in part.positions.tolist()]

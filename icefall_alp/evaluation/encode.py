@@ -8,10 +8,13 @@ the memory stream instead (`frozen_set`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -31,8 +34,10 @@ from icefall_alp.models.pooling import valid_frames
 from icefall_alp.utils import distributed
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
+from icefall_alp.utils.transfer import send
 
 NUM_BUCKETS = 30  # clips of similar length are encoded together
+Argument, Value = TypeVar("Argument"), TypeVar("Value")
 
 
 class Clips(Protocol):
@@ -174,7 +179,7 @@ def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, pooled: 
 def encoded_batches(
     encoder: nn.Module, clips: Clips, batches: Sequence[np.ndarray]
 ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """Run a frozen encoder over batches of clips.
+    """Run a frozen encoder over batches of clips; while it works on one, a thread reads the next.
 
     Args:
         encoder: Frozen and in evaluation mode; it is moved to the device of this process.
@@ -190,15 +195,15 @@ def encoded_batches(
     place, frozen = distributed.device(), FrozenWeights()
     encoder = encoder.to(place)
     shortest = getattr(encoder, "min_frames", 1)
-    with tqdm(total=sum(map(len, batches)), desc=f"encode {clips.folder.name}", unit=" clips", mininterval=1.0) as bar:
-        for indices in batches:
-            features = [torch.from_numpy(clips.features(int(i))) for i in indices]
-            lens = torch.tensor([len(f) for f in features])
+    read = partial(_padded, clips, getattr(encoder, "padding_value", PADDING))
+    with (
+        tqdm(total=sum(map(len, batches)), desc=f"encode {clips.folder.name}", unit=" clips", mininterval=1.0) as bar,
+        closing(_one_ahead(read, batches)) as inputs,
+    ):
+        for indices, (padded, lens) in zip(batches, inputs, strict=True):
             _check(lens >= shortest, clips, indices, f"less than the {shortest} frames that the encoder needs")
-            padding = getattr(encoder, "padding_value", PADDING)
-            padded = pad_sequence(features, batch_first=True, padding_value=padding)
             with torch.no_grad(), frozen:
-                encoder_out, out_lens = encoder(padded.to(place), lens.to(place))
+                encoder_out, out_lens = encoder(send(padded, place), send(lens, place))
             encoder_out = encoder_out.float()
             _check(out_lens >= 1, clips, indices, "the encoder gives it no frame")
             valid = valid_frames(out_lens, encoder_out.shape[1])[..., None]
@@ -206,6 +211,23 @@ def encoded_batches(
             _check(finite, clips, indices, "the encoder's frames are not finite; did training diverge?")
             yield indices, encoder_out, out_lens
             bar.update(len(indices))
+
+
+def _padded(clips: Clips, padding: float, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Inputs of some clips, (n, T, F) or (n, T), and their lengths (n,)."""
+    features = [torch.from_numpy(clips.features(int(i))) for i in indices]
+    lens = torch.tensor([len(f) for f in features])
+    return pad_sequence(features, batch_first=True, padding_value=padding), lens
+
+
+def _one_ahead(function: Callable[[Argument], Value], arguments: Iterable[Argument]) -> Iterator[Value]:
+    """`function` of each argument, in their order; a thread is at the next one. Closed, it leaves no thread."""
+    with ThreadPoolExecutor(1) as thread:
+        calls = (thread.submit(function, argument) for argument in arguments)
+        call = next(calls, None)
+        while call is not None:
+            value, call = call.result(), next(calls, None)  # after an error no other call begins
+            yield value
 
 
 def _check(fine: Tensor, clips: Clips, indices: np.ndarray, wrong: str) -> None:

@@ -22,9 +22,11 @@ from icefall_alp.evaluation.cache import read_cache, write_cache
 from icefall_alp.evaluation.encode import NUM_BUCKETS, Clips, encoded_batches, frames_key, storable
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.models.pooling import masked_mean
+from icefall_alp.utils import distributed
+from icefall_alp.utils.transfer import send
 
 _BYTES_PER_VALUE = 2  # frames are kept in float16
-FrameBatch = tuple[np.ndarray, Tensor, Tensor]  # positions (n,), frames (n, T, C) float32, lens (n,)
+FrameBatch = tuple[np.ndarray, Tensor, Tensor]  # positions (n,); on the device frames (n, T, C) float32, lens (n,)
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,12 @@ class FrozenSet:
         if self.frames is None:
             yield from encoded_batches(self.encoder, self.clips, batches)
             return
+        place = distributed.device()
         for batch in batches:
-            chosen = [self.frames[int(i)].float() for i in batch]
-            yield batch, pad_sequence(chosen, batch_first=True), torch.tensor([len(frames) for frames in chosen])
+            chosen = [self.frames[int(i)] for i in batch]
+            lens = torch.tensor([len(frames) for frames in chosen])
+            # float32 there only: on a CPU that takes longer than a GPU's step of all heads
+            yield batch, send(pad_sequence(chosen, batch_first=True), place).float(), send(lens, place)
 
 
 def open_frozen_set(
@@ -149,6 +154,6 @@ def _encode(empty: FrozenSet, frames_gb: float) -> FrozenSet:
 
 
 def standardized(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Values (..., C) less the mean (C,), divided by the deviation (C,)."""
-    mean, deviation = (part.to(values.device) for part in statistics)
+    """Values (..., C) less the mean (C,), divided by the deviation (C,), both on the CPU."""
+    mean, deviation = (send(part, values.device) for part in statistics)
     return (values - mean) / deviation

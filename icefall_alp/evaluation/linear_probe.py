@@ -31,6 +31,7 @@ from icefall_alp.evaluation.tasks import Protocol, Score
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import stable_seed
+from icefall_alp.utils.transfer import send
 
 
 class Metric(NamedTuple):
@@ -164,8 +165,8 @@ def frame_epochs(clips: Clips, config: LinearProbeConfig) -> Callable[[int], Ite
 
     def epochs(epoch: int) -> Iterator[Batch]:
         for chosen, frames, lens in clips.set.frame_batches(clips.part.positions, seconds, config.seed, epoch):
-            inputs = standardized(frames.to(place), clips.statistics), lens.to(place)
-            yield inputs, clips.targets[row_of[chosen]].to(place)
+            inputs = standardized(frames, clips.statistics), lens
+            yield inputs, send(clips.targets[row_of[chosen]], place)
 
     return epochs
 

@@ -198,4 +198,6 @@ def _judge(items: Sequence[Item], answers: _Answers, judge: Judge, config: Judge
     return judgement
 
 
-PROTOCOL = Protocol("question_answering", QuestionAnsweringConfig, numbers, score, tasks_share_work=True)
+PROTOCOL = Protocol(
+    "question_answering", QuestionAnsweringConfig, numbers, score, tasks_share_work=True, fills_gpu=True
+)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ class Protocol:
         score: (encoder, config, the run's folder, poolings still to do) -> scores.
         needs_text_tower: only runs pretrained with a text tower have it; for others it is passed over.
         tasks_share_work: what one task of a run computes, the next one reads; one process then does all of them.
+        fills_gpu: two at a time would not fit into its memory; one process runs there, whatever `--num-jobs` says.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Protocol:
     score: Callable[[FrozenEncoder, Any, Path, Sequence[str]], Iterable[Score]]
     needs_text_tower: bool = False
     tasks_share_work: bool = False
+    fills_gpu: bool = False
 
 
 @clean_exit
@@ -85,7 +89,8 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
     )
     parser.add_argument("--exp-dir", type=Path, nargs="+", required=True, help="folders of the runs: exp/<run>")
     parser.add_argument("--task", type=Path, nargs="+", required=True, help="task files (YAML)")
-    parser.add_argument("--num-jobs", type=int, default=1, help="processes, sharing the tasks of all runs")
+    shared = "processes, sharing the tasks of all runs" + ("; one on a GPU" if protocol.fills_gpu else "")
+    parser.add_argument("--num-jobs", type=int, default=1, help=shared)
     parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
     options = parser.parse_args()
     distributed.setup()
@@ -98,16 +103,29 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
         raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
     shares = [present] if protocol.tasks_share_work else [{task: config} for task, config in present.items()]
     jobs = [(exp_dir, (protocol, *others), share, command) for exp_dir in options.exp_dir for share in shares]
-    if options.num_jobs == 1 or len(jobs) == 1:
+    on_cpu = distributed.device().type == "cpu"
+    num_jobs = 1 if protocol.fills_gpu and not on_cpu else options.num_jobs
+    if num_jobs == 1 or len(jobs) == 1:
         for job in jobs:
             _evaluate_run(*job)
         return
-    threads = max(1, torch.get_num_threads() // options.num_jobs)
+    threads = max(1, torch.get_num_threads() // num_jobs)
     # nothing has been computed here yet, so a forked process may use threads; a GPU does not survive a fork
-    context = multiprocessing.get_context("fork" if distributed.device().type == "cpu" else "spawn")
-    with ProcessPoolExecutor(options.num_jobs, context, torch.set_num_threads, (threads,)) as pool:
+    context = multiprocessing.get_context("fork" if on_cpu else "spawn")
+    with ProcessPoolExecutor(num_jobs, context, _begin_worker, (context.Value("i", 0), threads)) as pool:
         for done in [pool.submit(_evaluate_run, *job) for job in jobs]:
             done.result()
+
+
+def _begin_worker(num_begun: Synchronized[int], threads: int) -> None:
+    """A share of the CPU's threads, and the GPUs in turn."""
+    torch.set_num_threads(threads)
+    if distributed.device().type == "cpu":
+        return
+    with num_begun.get_lock():
+        number, num_begun.value = num_begun.value, num_begun.value + 1
+    os.environ["LOCAL_RANK"] = str(number % torch.accelerator.device_count())
+    torch.accelerator.set_device_index(distributed.device())  # Triton's kernels run on the current one
 
 
 def _evaluate_run(

@@ -18,6 +18,7 @@ from icefall_alp.data.fbank import SAMPLING_RATE, Fbank
 from icefall_alp.data.manifests import corpus_roots
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.models import AudioEncoder
+from icefall_alp.utils.distributed import compute_exactly
 from icefall_alp.utils.errors import UserError
 
 
@@ -33,6 +34,7 @@ class WaveformEncoder(nn.Module):
 
     def __init__(self, folder: Path | str) -> None:
         super().__init__()
+        compute_exactly()  # programs of others never ask `distributed.device`, which sees to it
         self.fbank = Fbank()
         self.encoder = AudioEncoder.load(folder).eval().requires_grad_(False)
         self.output_dim = self.encoder.output_dim

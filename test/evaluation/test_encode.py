@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,47 @@ def test_frames_are_kept_only_where_wanted(toy_task, tmp_path):
     folder = Path(toy_task["test_cuts"])
     load_or_encode(FrozenEncoder("run", EveryFourth(), "one"), folder, TaskConfig(max_duration=5.0), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def num_readers():
+    return sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+
+
+def test_the_next_batch_is_read_while_one_is_encoded_and_no_thread_survives(toy_task):
+    shards, read = FeatureShards(Path(toy_task["test_cuts"])), threading.Event()
+
+    class Clips:
+        folder, cuts = shards.folder, shards.cuts
+
+        def features(self, position):
+            if position == 2:
+                read.set()
+            if position == 4:
+                raise UserError("damaged")
+            return shards.features(position)
+
+    class Waiting(EveryFourth):
+        def forward(self, features, feature_lens):
+            assert read.wait(30)
+            return super().forward(features, feature_lens)
+
+    batches = [np.array(pair) for pair in ((0, 1), (2, 3), (4, 5), (6, 7))]
+    found = encode.encoded_batches(Waiting(), Clips(), batches)
+    for expected in batches[:2]:
+        indices, frames, lens = next(found)
+        assert indices.tolist() == expected.tolist()
+        for i, row, length in zip(indices, frames, lens, strict=True):
+            np.testing.assert_array_equal(row[:length].numpy(), shards.features(i)[::4])
+    assert num_readers() == 1
+    with pytest.raises(UserError, match="damaged"):
+        next(found)
+    assert num_readers() == 0
+    for _ in encode.encoded_batches(Waiting(), Clips(), batches[:2]):
+        break  # who stops early
+    assert num_readers() == 0
+    with pytest.raises(UserError, match="not finite"):
+        next(encode.encoded_batches(EveryFourth(float("inf")), Clips(), batches))
+    assert num_readers() == 0
 
 
 def test_empty_short_and_frameless_clips_are_named(toy_task, tiny_encoder_folder, monkeypatch):

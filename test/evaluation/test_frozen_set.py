@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from icefall_alp.data.shards import FeatureShards
+from icefall_alp.evaluation import frozen_set
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.evaluation.frozen_set import open_frozen_set, standardized
 
@@ -89,6 +91,17 @@ def test_frames_come_from_memory_or_from_another_pass_and_are_the_same(clips, tm
         assert sorted(seen) == positions.tolist()
     assert kept.clips == len(clips)
     assert streaming.clips == len(clips) + 2 * len(positions)
+
+
+def test_kept_frames_cross_to_the_device_in_float16_and_are_float32_there(clips, tmp_path, monkeypatch):
+    own = _open(clips, Counting(), tmp_path, 1.0)
+    sent = []
+    monkeypatch.setattr(frozen_set, "send", lambda x, device: sent.append((x.dtype, device)) or x)
+    ((chosen, frames, lens),) = own.frame_batches(np.array([3, 4, 9]), 100.0, 7, 0)
+    assert sent == [(torch.float16, torch.device("cpu")), (torch.int64, torch.device("cpu"))]
+    in_float32 = [own.frames[i].float() for i in chosen]
+    assert lens.tolist() == [len(clip) for clip in in_float32]
+    torch.testing.assert_close(frames, pad_sequence(in_float32, batch_first=True), atol=0, rtol=0)
 
 
 def test_kept_vectors_save_the_pass_and_serve_no_other_weights(clips, tmp_path):

@@ -53,6 +53,12 @@ def test_waveforms_give_the_frames_of_the_stored_features(stored, tiny_encoder_f
         torch.testing.assert_close(frames, expected[:, : int(lens)], atol=1e-4, rtol=1e-3)
 
 
+def test_float32_stays_float32_in_programs_of_others(tiny_encoder_folder, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as PyTorch begins
+    WaveformEncoder(tiny_encoder_folder)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_missing_manifest_and_audio_are_named(stored, tmp_path):
     clips = WaveformClips(stored)
     (tmp_path / "toy/1.wav").unlink()

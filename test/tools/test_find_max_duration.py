@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+import find_max_duration
 import pytest
+import torch
 from faults.workbench import ENCODER, Workbench
 from find_max_duration import LARGEST, largest
 
@@ -25,6 +27,15 @@ def test_the_largest_that_fits_is_found_without_trying_much_more(limit):
     found = largest(lambda number: tried.append(number) or number <= limit)
     assert found <= limit and (limit > LARGEST or found >= limit - max(1, limit // 16))
     assert len(tried) < 40 and max(tried) <= max(2, 2 * limit)
+
+
+def test_a_limit_for_a_cpu_is_refused_on_a_gpu_which_a_forked_trial_could_not_use(monkeypatch, capsys):
+    monkeypatch.setattr(find_max_duration.distributed, "device", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(sys, "argv", ["f.py", str(SCRIPT), "--config", "c.yaml", "--memory-gib", "4"])
+    with pytest.raises(SystemExit, match="1"):
+        find_max_duration.main()
+    error = "error: --memory-gib is for a CPU and here is a GPU; leave it out, or set ALP_DEVICE=cpu\n"
+    assert capsys.readouterr().err == error
 
 
 def stub(tmp_path, body):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+import torch
 from lhotse import CutSet, Fbank
 from lhotse.dataset import DynamicBucketingSampler, OnTheFlyFeatures, PrecomputedFeatures
 from lhotse.dataset.iterable_dataset import IterableDatasetWrapper
@@ -40,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
             write_noise(Path(folder), durations, kind)
             ours, theirs = [], []
             for turn in range(-1, options.rounds):
-                own = _seconds_of_audio(our_batches(Path(folder), options))
-                other = _seconds_of_audio(lhotse_batches(Path(folder), kind, options))
+                own = _seconds_of_audio(our_batches(Path(folder), options), options.device)
+                other = _seconds_of_audio(lhotse_batches(Path(folder), kind, options), options.device)
                 if turn >= 0:  # the turn before the first warms up
                     ours.append(own)
                     theirs.append(other)
@@ -81,7 +82,9 @@ def lhotse_batches(folder: Path, kind: str, options: argparse.Namespace) -> Iter
         yield seconds, features.to(options.device)
 
 
-def _seconds_of_audio(batches: Iterator[tuple[float, object]]) -> float:
+def _seconds_of_audio(batches: Iterator[tuple[float, object]], device: torch.device) -> float:
     start = time.perf_counter()
     total = sum(seconds for seconds, _ in batches)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return total / (time.perf_counter() - start)

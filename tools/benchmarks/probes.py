@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -66,6 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
     The baseline is every step of every head, with one seed per rate, running the encoder on its batch of clips. That is
     timed batch by batch and multiplied by the number of steps and heads, which it would take hours to run.
     """
+    os.environ["ALP_DEVICE"] = arguments.device.type  # where the protocol works
+    os.environ["LOCAL_RANK"] = str(arguments.device.index or 0)
     sizes = ZipformerConfig.presets()[arguments.preset] if arguments.preset else SMALL
     torch.manual_seed(0)
     timed = Timed(AudioEncoder(sizes).eval().requires_grad_(False))

@@ -14,4 +14,5 @@ scan_parts=0
 launcher=here       # here (this machine) or slurm
 gpus_per_node=8     # processes per node under Slurm
 seconds_to_save=180 # before a job's time is up it is asked to save and leave; then it is submitted again
+# export GLOO_SOCKET_IFNAME=eth0   the nodes' interface to each other, where their names are those of the loopback
 slurm_options=()    # for example (--partition=gpu --time=24:00:00 --cpus-per-task=64 --mem=500G --output=exp/slurm.log)

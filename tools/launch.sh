@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Run one Python script in N processes, here or through Slurm: launch.sh N script.py arguments...
-# local/cmd.sh says where, and how many GPUs a node has. One process runs plainly; several go through torchrun (NCCL on
-# GPUs, gloo on CPUs) and share the cores. Exit code 75 means "stopped by a signal with everything saved; try again
+# local/cmd.sh says where, and how many GPUs a node has. One process runs plainly; several go through torchrun (gloo,
+# beside it NCCL on GPUs) and share the cores. Exit code 75 means "stopped by a signal with everything saved; try again
 # later": here it is handed on; a Slurm job has itself queued again, on that code and on no other, whether or not anyone
 # still waits for it.
 set -euo pipefail

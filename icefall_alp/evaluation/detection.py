@@ -22,7 +22,7 @@ from torch import Tensor
 from icefall_alp.config import DetectionConfig
 from icefall_alp.data.datasets import read_class_list
 from icefall_alp.evaluation.encoders import FrozenEncoder
-from icefall_alp.evaluation.frozen_set import standardized
+from icefall_alp.evaluation.frozen_set import on_device, standardized
 from icefall_alp.evaluation.head_bank import Batch, HeadBank, train_bank
 from icefall_alp.evaluation.labels import Event, clip_events, frame_targets, without_clips
 from icefall_alp.evaluation.parts import Part, open_parts
@@ -119,6 +119,7 @@ def _clip_counts(events: Sequence[Sequence[Event]], num_classes: int) -> np.ndar
 def frame_epochs(clips: Clips, config: DetectionConfig, num_classes: int) -> Callable[[int], Iterable[Batch]]:
     """Batches of all frames of about `batch_size` clips, the same for all heads: (M, C), targets (M, K) bool."""
     place = distributed.device()
+    statistics = on_device(clips.statistics, place)
     part = clips.part
     seconds = config.batch_size * float(part.durations.mean())
     events_of = dict(zip(part.positions.tolist(), clips.events, strict=True))
@@ -129,7 +130,7 @@ def frame_epochs(clips: Clips, config: DetectionConfig, num_classes: int) -> Cal
             lens = part.set.vectors.lens[chosen]
             rows = zip(chosen.tolist(), lens.tolist(), strict=True)
             targets = [frame_targets(events_of[i], num, durations[i], num_classes) for i, num in rows]
-            inputs = standardized(_in_a_row(frames, lens), clips.statistics)
+            inputs = standardized(_in_a_row(frames, lens), statistics)
             yield (inputs,), send(torch.cat(targets), place)
 
     return epochs
@@ -157,11 +158,11 @@ def score_heads(bank: HeadBank, clips: Clips, classes: Sequence[int], config: De
 @torch.no_grad()
 def detect(head: HeadBank, clips: Clips, config: DetectionConfig) -> FrameScores:
     """Smoothed scores of one head on every frame, clips in their order."""
-    part = clips.part
+    part, statistics = clips.part, on_device(clips.statistics, distributed.device())
     found: dict[int, np.ndarray] = {}
     for chosen, frames, _ in part.set.frame_batches(part.positions, config.max_duration, 0, 0):
         lens = part.set.vectors.lens[chosen]
-        logits = head(standardized(_in_a_row(frames, lens), clips.statistics))[0].cpu().numpy()
+        logits = head(standardized(_in_a_row(frames, lens), statistics))[0].cpu().numpy()
         for i, own in zip(chosen.tolist(), np.split(logits, np.cumsum(lens.tolist())[:-1]), strict=True):
             found[i] = _smoothed(own, part.set.clips.durations[i], config.median_seconds)
     ordered = [found[i] for i in part.positions.tolist()]

@@ -153,7 +153,13 @@ def _encode(empty: FrozenSet, frames_gb: float) -> FrozenSet:
     return replace(empty, vectors=vectors, frames=frames)
 
 
+def on_device(statistics: tuple[Tensor, Tensor], place: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (C,) where the frames of a set come to."""
+    mean, deviation = statistics
+    return send(mean, place), send(deviation, place)
+
+
 def standardized(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Values (..., C) less the mean (C,), divided by the deviation (C,), both on the CPU."""
-    mean, deviation = (send(part, values.device) for part in statistics)
+    """Values (..., C) less the mean (C,), divided by the deviation (C,)."""
+    mean, deviation = statistics
     return (values - mean) / deviation

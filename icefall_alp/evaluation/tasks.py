@@ -63,7 +63,7 @@ class Protocol:
         score: (encoder, config, the run's folder, poolings still to do) -> scores.
         needs_text_tower: only runs pretrained with a text tower have it; for others it is passed over.
         tasks_share_work: what one task of a run computes, the next one reads; one process then does all of them.
-        fills_gpu: two at a time would not fit into its memory; one process runs there, whatever `--num-jobs` says.
+        fills_gpu: two at a time would not fit into a GPU's memory; there run at most as many as there are GPUs.
     """
 
     name: str
@@ -89,7 +89,7 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
     )
     parser.add_argument("--exp-dir", type=Path, nargs="+", required=True, help="folders of the runs: exp/<run>")
     parser.add_argument("--task", type=Path, nargs="+", required=True, help="task files (YAML)")
-    shared = "processes, sharing the tasks of all runs" + ("; one on a GPU" if protocol.fills_gpu else "")
+    shared = "processes, sharing the tasks of all runs" + ("; at most one for each GPU" if protocol.fills_gpu else "")
     parser.add_argument("--num-jobs", type=int, default=1, help=shared)
     parser.add_argument("--set", nargs="*", default=[], help="key=value, winning over the files")
     options = parser.parse_args()
@@ -104,7 +104,8 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
     shares = [present] if protocol.tasks_share_work else [{task: config} for task, config in present.items()]
     jobs = [(exp_dir, (protocol, *others), share, command) for exp_dir in options.exp_dir for share in shares]
     on_cpu = distributed.device().type == "cpu"
-    num_jobs = 1 if protocol.fills_gpu and not on_cpu else options.num_jobs
+    fitting = torch.accelerator.device_count() if protocol.fills_gpu and not on_cpu else options.num_jobs
+    num_jobs = min(options.num_jobs, fitting)
     if num_jobs == 1 or len(jobs) == 1:
         for job in jobs:
             _evaluate_run(*job)

@@ -25,6 +25,8 @@ from icefall_alp.utils.errors import UserError
 class WaveformEncoder(nn.Module):
     """An exported encoder that is given waveforms.
 
+    It sets for the whole process that float32 on a GPU is float32 (`compute_exactly`).
+
     Args:
         folder: `exp/<run>/encoder`, or whatever else `AudioEncoder.load` reads.
 
@@ -34,7 +36,7 @@ class WaveformEncoder(nn.Module):
 
     def __init__(self, folder: Path | str) -> None:
         super().__init__()
-        compute_exactly()  # programs of others never ask `distributed.device`, which sees to it
+        compute_exactly()  # programs of others never ask `distributed.device`
         self.fbank = Fbank()
         self.encoder = AudioEncoder.load(folder).eval().requires_grad_(False)
         self.output_dim = self.encoder.output_dim

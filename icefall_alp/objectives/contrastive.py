@@ -171,7 +171,9 @@ class _CrossEntropyByRows(torch.autograd.Function):
     def forward(ctx, scale, queries, candidates, labels, rows: int, wanted: bool) -> tuple[Tensor, Tensor]:
         loss, hits = torch.zeros_like(scale), labels.new_zeros(())
         grads = (torch.zeros_like(scale), torch.empty_like(queries), torch.zeros_like(candidates)) if wanted else ()
-        for own, right, at in zip(queries.split(rows), labels.split(rows), range(0, len(queries), rows), strict=True):
+        for own, right, at in zip(
+            queries.split(rows), labels.split(rows), range(0, max(1, len(queries)), rows), strict=True
+        ):
             similarities = own @ candidates.T
             logs = F.log_softmax(scale * similarities, dim=1)
             loss += F.nll_loss(logs, right, reduction="sum")

@@ -3,6 +3,7 @@
 
 Operations are counted: at some steps every matrix product and convolution, forward and backward, is looked at as
 PyTorch runs it. For all others they follow from the lengths of clips and captions, as fitted to the counted steps.
+Counted steps take longer: most of a run's first 50 are.
 """
 
 from __future__ import annotations

@@ -78,6 +78,8 @@ def is_main() -> bool:
 def device() -> torch.device:
     """GPU number `LOCAL_RANK`, or the CPU where there is no GPU or `ALP_DEVICE=cpu`.
 
+    Whoever is given a GPU gets `compute_exactly` with it.
+
     Raises:
         UserError: `ALP_DEVICE` is neither empty, cpu nor cuda, or this machine has no such GPU.
     """

@@ -147,7 +147,7 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
     assert current == [0, 1, 0] and os.environ["LOCAL_RANK"] == "0"
 
 
-def test_question_answering_runs_one_process_on_a_gpu(config, tmp_path, monkeypatch):
+def test_question_answering_runs_one_process_on_each_gpu(config, tmp_path, monkeypatch):
     assert question_answering.PROTOCOL.fills_gpu
     _on_gpus(monkeypatch, 1)
     monkeypatch.setattr(tasks.distributed, "setup", lambda: None)

@@ -219,6 +219,11 @@ def test_a_large_batch_holds_a_sixteenth_of_its_similarities():
         assert seen.numbers == rows * clips
 
 
+def test_no_clip_at_all_costs_nothing():
+    loss, hits = cross_entropy_by_rows(torch.tensor(9.0), torch.ones(0, 3), torch.ones(5, 3), torch.arange(0))
+    assert loss == hits == 0
+
+
 def test_gradients_made_in_forward_are_handed_out_once():
     own = torch.randn(5, 3, requires_grad=True)
     loss, hits = cross_entropy_by_rows(torch.tensor(2.0), own, torch.randn(7, 3), torch.arange(5))

@@ -74,11 +74,15 @@ def test_a_gpu_computes_float32_as_float32(monkeypatch):
     monkeypatch.delenv("ALP_DEVICE", raising=False)
     monkeypatch.setenv("LOCAL_RANK", "0")
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    products.allow_bf16_reduced_precision_reduction = convolutions.allow_tf32 = True
-    torch.backends.cuda.enable_cudnn_sdp(True)
-    assert distributed.device() == torch.device("cuda", 0)
-    assert not (products.allow_tf32 or products.allow_bf16_reduced_precision_reduction or convolutions.allow_tf32)
-    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        products.allow_bf16_reduced_precision_reduction = products.allow_fp16_reduced_precision_reduction = True
+        products.allow_tf32 = convolutions.allow_tf32 = True
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        assert distributed.device() == torch.device("cuda", 0)
+        assert not (products.allow_bf16_reduced_precision_reduction or products.allow_fp16_reduced_precision_reduction)
+        assert not (products.allow_tf32 or convolutions.allow_tf32 or torch.backends.cuda.cudnn_sdp_enabled())
+    finally:
+        distributed.compute_exactly()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

@@ -22,7 +22,7 @@ features=stored  # stored (fbank on disk) or on_the_fly (FLAC on disk, fbank on 
 strict=false     # true also leaves out all of a video or sound of which a part is evaluated (stage 1)
 sentence_encoder= # Hugging Face folder for the map of captions in stage 3; TF-IDF without one
 num_processes=1  # training processes, one per GPU
-num_jobs=2       # processes of stages 0, 2, 6 and 7, on a CPU of 8 as well
+num_jobs=2       # processes of stages 0, 2, 6, 7 and 8; of 8 at most one for each GPU
 parallel_runs=   # pretraining runs at a time, sharing the machine; without a number 2 for conf/mini, else 1
 dry_run=false    # true prints the commands without running them
 . ./path.sh

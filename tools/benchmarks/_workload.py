@@ -69,8 +69,10 @@ def make_batch(arguments: argparse.Namespace) -> CaptionBatch:
 class Numbers(Tokenizer):
     """Captions that are written as ids."""
 
-    vocab_size = 1000
-    bos_id, pad_id, eos_id, mask_id = range(4)
+    bos_id, pad_id, eos_id = range(3)
+
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size, self.mask_id = vocab_size, vocab_size - 1
 
     def _words_to_ids(self, texts: list[str]) -> list[list[int]]:
         return [list(map(int, text.split())) for text in texts]
@@ -78,9 +80,9 @@ class Numbers(Tokenizer):
     def _ids_to_words(self, ids: list[int]) -> str:
         return " ".join(map(str, ids))
 
-    def save(self, folder: object) -> str:
-        """Nothing to save."""
-        raise NotImplementedError
+    def save(self, folder: Path) -> str:
+        """Nothing to write."""
+        return ""
 
 
 @contextmanager

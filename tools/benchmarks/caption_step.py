@@ -114,14 +114,14 @@ class _Bart(nn.Module):
 
 def _objective(kind: type[CaptioningObjective], arguments: argparse.Namespace) -> CaptioningObjective:
     encoder = _workload.build_encoder(arguments)
-    tokenizer = _workload.Numbers()
-    tokenizer.vocab_size, tokenizer.mask_id = arguments.vocabulary, arguments.vocabulary - 1
     width = arguments.text_width
     sizes = DecoderSizes(
         encoder.output_dim, arguments.vocabulary, start_id=2, max_tokens=arguments.max_tokens, hidden_size=width,
         num_layers=arguments.text_layers, num_heads=max(1, width // 64), feedforward_dim=4 * width,
     )  # fmt: skip
-    objective = kind(encoder, TextDecoder(sizes, tokenizer), PARALLEL, label_smoothing=0.1)
+    objective = kind(
+        encoder, TextDecoder(sizes, _workload.Numbers(arguments.vocabulary)), PARALLEL, label_smoothing=0.1
+    )
     return objective.to(arguments.device).train()
 
 

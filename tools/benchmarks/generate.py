@@ -9,10 +9,10 @@ import statistics
 import torch
 from torch import Tensor, nn
 
+from benchmarks import _workload
 from benchmarks.timing import report, take_turns
 from icefall_alp.models.beam_search import generate
 from icefall_alp.models.text_decoder import DecoderSizes, KeysValues, Memory, TextDecoder
-from icefall_alp.models.tokenizer import Tokenizer
 from icefall_alp.utils.errors import UserError
 
 VOCABULARY = 50265  # BART's
@@ -68,30 +68,13 @@ class WithoutCache:
         return self.decoder.step(tokens, memory, None)[0], [(tokens, tokens)]
 
 
-class Words(Tokenizer):
-    """Ids without text."""
-
-    vocab_size = VOCABULARY
-    bos_id, pad_id, eos_id, mask_id = 0, 1, 2, VOCABULARY - 1
-
-    def _words_to_ids(self, texts: list[str]) -> list[list[int]]:
-        raise NotImplementedError
-
-    def _ids_to_words(self, ids: list[int]) -> str:
-        raise NotImplementedError
-
-    def save(self, folder: object) -> str:
-        """Nothing to save."""
-        raise NotImplementedError
-
-
 def random_decoder(width: int, num_layers: int, vocab_size: int) -> TextDecoder:
     """A decoder that never ends a caption."""
     sizes = DecoderSizes(
         width, vocab_size, start_id=2, max_tokens=128, hidden_size=width, num_layers=num_layers,
         num_heads=max(1, width // 64), feedforward_dim=4 * width,
     )  # fmt: skip
-    decoder = TextDecoder(sizes, Words()).eval().requires_grad_(False)
+    decoder = TextDecoder(sizes, _workload.Numbers(vocab_size)).eval().requires_grad_(False)
     nn.init.normal_(decoder.embed_tokens.weight, std=0.3)  # so that the best token stands out from rounding
     decoder.final_logits_bias[:, decoder.tokenizer.eos_id] = -1e4
     return decoder

@@ -62,7 +62,7 @@ def build(kind: type[ContrastiveObjective], arguments: argparse.Namespace) -> Co
     sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": max(1, width // 64)}
     config = BertConfig(vocab_size=VOCABULARY, num_hidden_layers=arguments.text_layers, **sizes)
     transformer = BertModel(config, add_pooling_layer=False)
-    text = text_encoder.TextEncoder(transformer, _workload.Numbers(), _workload.LONGEST)
+    text = text_encoder.TextEncoder(transformer, _workload.Numbers(VOCABULARY), _workload.LONGEST)
     return kind(encoder, text, WIDTH, TEMPERATURE).to(arguments.device).train()
 
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from icefall_alp.models.kernels.cross_entropy import cross_entropy_by_rows
 from icefall_alp.models.pooling import MeanPooling
 from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.objectives.base import CoupledObjective, LossOutput
@@ -26,8 +27,6 @@ from icefall_alp.utils.distributed import gather_with_gradient, rank
 from icefall_alp.utils.errors import UserError
 
 MAX_LOGIT_SCALE = 100.0
-SIMILARITIES_HELD = 1 << 24  # at once, at most: 64 MiB, three times
-QUERIES_TOGETHER = 512  # of a large batch a sixteenth
 TEXT_ENCODER, HEADS = "text_encoder", "projections.safetensors"
 
 
@@ -143,52 +142,3 @@ class ContrastiveObjective(CoupledObjective):
 
 def _unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
-
-
-def cross_entropy_by_rows(
-    scale: Tensor, queries: Tensor, candidates: Tensor, labels: Tensor, held: int = SIMILARITIES_HELD
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of finding each query's candidate, with at most `held` similarities in memory.
-
-    Args:
-        scale: () what similarities are multiplied by.
-        queries: (n, E).
-        candidates: (N, E).
-        labels: (n,) the right candidate of each query.
-        held: similarities, at least those of one query.
-
-    Returns:
-        The sum over queries, and how many have their candidate on top: both ().
-    """
-    rows = max(1, min(held // max(1, len(candidates)), max(QUERIES_TOGETHER, len(queries) // 16)))
-    return _CrossEntropyByRows.apply(scale, queries, candidates, labels, rows, torch.is_grad_enabled())
-
-
-class _CrossEntropyByRows(torch.autograd.Function):
-    """Makes its gradients in forward, where the similarities are: none is computed twice or kept."""
-
-    @staticmethod
-    def forward(ctx, scale, queries, candidates, labels, rows: int, wanted: bool) -> tuple[Tensor, Tensor]:
-        loss, hits = torch.zeros_like(scale), labels.new_zeros(())
-        grads = (torch.zeros_like(scale), torch.empty_like(queries), torch.zeros_like(candidates)) if wanted else ()
-        for own, right, at in zip(
-            queries.split(rows), labels.split(rows), range(0, max(1, len(queries)), rows), strict=True
-        ):
-            similarities = own @ candidates.T
-            logs = F.log_softmax(scale * similarities, dim=1)
-            loss += F.nll_loss(logs, right, reduction="sum")
-            hits += (logs.argmax(dim=1) == right).sum()
-            if wanted:
-                slopes = logs.exp_()
-                slopes.scatter_add_(1, right[:, None], torch.full_like(own[:, :1], -1.0))
-                grads[0].add_(similarities.mul_(slopes).sum())
-                torch.mm(slopes.mul_(scale), candidates, out=grads[1][at : at + rows])
-                grads[2].addmm_(slopes.T, own)
-        ctx.save_for_backward(*grads)
-        ctx.mark_non_differentiable(hits)
-        return loss, hits
-
-    @staticmethod
-    def backward(ctx, grad: Tensor, _) -> tuple[Tensor | None, ...]:
-        # in place: at 65,536 clips these are as large as the similarities; a second backward is refused for it
-        return *(made.mul_(grad) for made in ctx.saved_tensors), None, None, None

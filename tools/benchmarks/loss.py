@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.timing import report, report_memory, take_turns
-from icefall_alp.objectives.contrastive import SIMILARITIES_HELD, cross_entropy_by_rows
+from icefall_alp.models.kernels.cross_entropy import SIMILARITIES_HELD, cross_entropy_by_rows
 from icefall_alp.utils.errors import UserError
 
 CLIP_SECONDS = 10

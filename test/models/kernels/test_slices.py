@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from icefall_alp.models.kernels import chains
 from icefall_alp.models.kernels.slices import CACHED_NUMBERS, in_slices
 
 
@@ -25,7 +26,8 @@ def recorded():
     ("widest", "expected"),
     [(1, [5]), (CACHED_NUMBERS // 5, [5]), (CACHED_NUMBERS // 2, [2, 2, 1]), (10 * CACHED_NUMBERS, [1] * 5)],
 )
-def test_slices_are_as_large_as_the_cache_and_together_the_whole(recorded, widest, expected):
+def test_slices_are_as_large_as_the_cache_and_together_the_whole(recorded, widest, expected, monkeypatch):
+    monkeypatch.setattr(chains, "FUSED", True)
     function, sizes = recorded
     x, mask = torch.randn(5, 3, 2), torch.randn(5, 1, 2)
     with torch.no_grad():
@@ -46,4 +48,12 @@ def test_on_a_device_the_batch_stays_whole(recorded):
         in_slices(
             function, CACHED_NUMBERS, torch.empty(5, 3, 2, device="meta"), torch.ones(5, 1, 2, device="meta"), None
         )
+    assert sizes == [5]
+
+
+def test_plain_eager_takes_the_batch_whole(recorded, monkeypatch):
+    monkeypatch.setattr(chains, "FUSED", False)
+    function, sizes = recorded
+    with torch.no_grad():
+        in_slices(function, CACHED_NUMBERS, torch.randn(5, 3, 2), torch.randn(5, 1, 2), None)
     assert sizes == [5]

@@ -197,9 +197,10 @@ def test_every_kernel_compiles_for_a_gpu_without_spilling_and_dividing_indices(t
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()[2:]]
     launched = {name for name in vars(kernels) if name.split("_")[-1] in ("forward", "backward", "moments", "line")}
-    assert {line[0] for line in lines} == launched and len(launched) == 15
+    products = {"scatter", "correct"}  # whose instructions nobody counts
+    assert {line[0] for line in lines} == launched | products and len(launched) == 15
     assert {tuple(line[-5:-3]) for line in lines} == {("0", "0")}  # bytes spilt, calls
-    assert all(float(line[-2]) < 200 for line in lines if line[0] != "line_from_moments")  # one number a channel
+    assert all(float(line[-2]) < 200 for line in lines if line[0] not in {"line_from_moments", *products})
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     refused = call("kernels", "--encoder", tiny_encoder, "--layers", 1, 1)
     assert refused.returncode == 1 and "TRITON_INTERPRET is set" in refused.stderr.splitlines()[-1]

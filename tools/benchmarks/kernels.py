@@ -14,6 +14,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,7 +100,8 @@ def run(arguments: argparse.Namespace) -> None:
         registers, spilt, calls, instructions = compiled(launch)
         size = launch.bytes / launch.elements
         ratio = instructions / INSTRUCTIONS / (size / BYTES)
-        print(f"{' '.join(key):58} {registers:9} {spilt:5} {calls:5} {size:6.1f} {instructions:12.1f} {ratio:20.2f}")
+        spent = "matrix products" if "PRECISION" in launch.constants else f"{instructions:12.1f} {ratio:20.2f}"
+        print(f"{' '.join(key):58} {registers:9} {spilt:5} {calls:5} {size:6.1f} {spent:>33}")
 
 
 def _step(arguments: argparse.Namespace, half: bool) -> None:
@@ -116,7 +118,7 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
     try:
         from triton.runtime import KernelInterface
 
-        from icefall_alp.models.kernels import triton_forms, triton_kernels
+        from icefall_alp.models.kernels import triton_forms, triton_kernels, triton_whiten
     except ImportError as error:
         raise UserError(f"Triton is not installed: {error}") from error
     launches: list[Launch] = []
@@ -132,9 +134,12 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
 
         return Grid()
 
-    kernels = {name: value for name, value in vars(triton_kernels).items() if isinstance(value, KernelInterface)}
-    fakes = {name: recorder(kernel) for name, kernel in kernels.items() if not name.startswith("_")}
-    with patch.multiple(triton_kernels, **fakes), patch.object(chains, "form_for", lambda device: triton_forms):
+    with ExitStack() as patches:
+        for module in (triton_kernels, triton_whiten):
+            kernels = {name: value for name, value in vars(module).items() if isinstance(value, KernelInterface)}
+            fakes = {name: recorder(kernel) for name, kernel in kernels.items() if not name.startswith("_")}
+            patches.enter_context(patch.multiple(module, **fakes))
+        patches.enter_context(patch.object(chains, "form_for", lambda device: triton_forms))
         call()
     return launches
 

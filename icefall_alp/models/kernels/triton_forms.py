@@ -25,9 +25,9 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     mix,
     rows_of,
     sum_groups,
-    whiten_gradient,
 )
 from icefall_alp.models.kernels.plain import by_head
+from icefall_alp.models.kernels.triton_whiten import whiten_gradient  # noqa: F401
 
 ELEMENTS = 1024  # of one program's tile
 STEPS = 8  # tiles whose sums one program makes

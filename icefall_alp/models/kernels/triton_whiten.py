@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from icefall_alp.models.kernels import closed_modifiers
+from icefall_alp.models.kernels import closed_modifiers, native_products
 from icefall_alp.models.kernels.plain import TINY
 
 TILE = {"tf32": 64, "tf32x3": 32, "ieee": 32}  # rows and columns that a program multiplies at once
@@ -98,6 +98,7 @@ def _sums(x: Tensor, rows: int, num_groups: int) -> tuple[Tensor, Tensor]:
     (size, tile), shares = _sizes(x, num_groups), triton.cdiv(rows, SHARE)
     sums = torch.empty(shares, x.shape[-1], dtype=torch.float32, device=x.device)
     products = torch.empty(shares, num_groups, size, size, dtype=torch.float32, device=x.device)
+    native_products.count(rows, x.shape[-1], size)  # correcting is not counted: the device decides
     pairs = num_groups * triton.cdiv(size, tile["BLOCK"]) ** 2
     scatter[(shares, pairs)](x, sums, products, rows, x.shape[-1], size, SHARE=SHARE, **tile)
     return sums.sum(0).view(num_groups, 1, size), products.sum(0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icefall_alp.models.kernels import plain
+from icefall_alp.models.kernels import chains, plain
 
 triton_whiten = pytest.importorskip("icefall_alp.models.kernels.triton_whiten")
 triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
@@ -76,6 +76,13 @@ def test_no_rows_at_all_and_other_strides():
     x, grad = (y.transpose(0, 1) for y in correlated((9, 30, 8), torch.float32))
     ours, expected = (form.whiten_gradient(x, grad, 1, 0.5, 0.3)[0] for form in (triton_whiten, plain))
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_products_that_judge_are_counted_for_mfu():
+    x, grad = correlated((3, 50, 12), torch.float32)
+    before = chains.unseen_operations()
+    triton_whiten.whiten_gradient(x, grad, 3, 0.5, 0.3)
+    assert chains.unseen_operations() - before == 2 * 150 * 12 * 4
 
 
 def test_chains_of_a_gpu_use_it():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gradient of Whiten on a GPU in Triton: one pass over the activations judges them, a second one corrects.
 
-Everything between the two is made of matrices as wide as a group of channels. Numbers in 16 bits lose nothing when
-tensor cores multiply them as TF32; float32 is multiplied in three parts, nearly as exactly as by its own units.
+Everything between the two is made of matrices as wide as a group of channels. Activations in 16 bits lose nothing
+when tensor cores multiply them as TF32, the second pass's matrix is rounded to their type first; float32 is multiplied
+in three parts, nearly as exactly as by its own units.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from icefall_alp.models.kernels import closed_modifiers, native_products
 from icefall_alp.models.kernels.plain import TINY
 
 TILE = {"tf32": 64, "tf32x3": 32, "ieee": 32}  # rows and columns that a program multiplies at once
-SHARE = 8192  # rows that one program sums over
+SHARE = 4096  # rows that one program sums over
+ROUNDING = 1e-6  # of sums, relative
 
 
 @triton.jit
@@ -76,21 +78,37 @@ def correct(
 
 
 def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad_scale: float) -> tuple[Tensor, Tensor]:
-    """As `plain.whiten_gradient`; the length of the step follows from the scatter, without making the step."""
-    if x.numel() == 0:
+    """As `plain.whiten_gradient`; the length of the step follows from the scatter, without making the step.
+
+    What differs by no more than the sums' rounding (all rows the same) is not judged, and where the metric cannot
+    grow (a single direction) the step is as long as plain's or shorter.
+    """
+    if x.numel() == 0 or torch.float64 in (x.dtype, grad.dtype):
         return closed_modifiers.whiten_gradient(x, grad, num_groups, limit, grad_scale)
-    x, grad, channels = x.contiguous(), grad.contiguous(), x.shape[-1]
-    rows = x.numel() // channels
-    sums, products = _sums(x, rows, num_groups)
+    x, grad, rows = x.contiguous(), grad.contiguous(), x.numel() // x.shape[-1]
+    with torch.autocast(x.device.type, enabled=False):  # backward may be called within
+        sums, products = _sums(x, rows, num_groups)
+        matrix, length, violated = _judged(products, sums, rows, limit, x.dtype)
+        norm = torch.linalg.vector_norm(grad, dtype=torch.float32)
+        scale = torch.where(violated, grad_scale * norm / (length + TINY), 0)
+        return _corrected(x, grad, matrix, sums, scale), violated
+
+
+def _judged(
+    products: Tensor, sums: Tensor, rows: int, limit: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The matrix of the step, rounded to `dtype`; the length of (x - mean) matrix; whether the limit was reached."""
     scattered = torch.baddbmm(products, sums.transpose(1, 2), sums, alpha=-1 / rows)
-    mean_diag = scattered.diagonal(dim1=1, dim2=2).sum() / channels
-    metric = scattered.square().sum() / channels / (mean_diag.square() + TINY)
-    violated = metric >= limit
+    mean_diag = scattered.diagonal(dim1=1, dim2=2).sum().abs() / sums.numel()
+    rounding = ROUNDING * products.diagonal(dim1=1, dim2=2).sum()
+    scattered = scattered / (mean_diag + TINY)  # no larger than the channels: it fits 16 bits, and its cube 32
+    metric = scattered.square().sum() / sums.numel()
+    violated = (metric >= limit) & (mean_diag * sums.numel() > rounding)
     matrix = scattered.clone()
-    matrix.diagonal(dim1=1, dim2=2).sub_(metric * mean_diag)
-    length = torch.dot(matrix.flatten(), (scattered @ matrix).flatten()).clamp(min=0.0).sqrt()  # of (x - mean) matrix
-    scale = torch.where(violated, grad_scale * torch.linalg.vector_norm(grad, dtype=torch.float32) / (length + TINY), 0)
-    return _corrected(x, grad, matrix.to(x.dtype).float(), sums, scale), violated  # rounded: TF32 rounds no more
+    matrix.diagonal(dim1=1, dim2=2).sub_(metric)
+    matrix = matrix.to(dtype).float()  # TF32 rounds no more
+    square = mean_diag * torch.dot(matrix.flatten(), (scattered @ matrix).flatten())
+    return matrix, torch.maximum(square, ROUNDING * rounding * matrix.square().sum()).sqrt(), violated
 
 
 def _sums(x: Tensor, rows: int, num_groups: int) -> tuple[Tensor, Tensor]:
@@ -114,7 +132,7 @@ def _corrected(x: Tensor, grad: Tensor, matrix: Tensor, sums: Tensor, scale: Ten
 
 def _sizes(x: Tensor, num_groups: int) -> tuple[int, dict[str, int]]:
     """Channels of a group, and how its products are made: a tile takes at least 16."""
-    size, precision = x.shape[-1] // num_groups, "tf32x3" if x.dtype == torch.float32 else "tf32"
+    size, precision = x.shape[-1] // num_groups, "tf32" if x.element_size() == 2 else "tf32x3"
     precision = "ieee" if torch.version.hip else precision  # AMD's have no TF32
     block = max(16, min(TILE[precision], triton.next_power_of_2(size)))
     return size, {"PRECISION": precision, "ROWS": TILE[precision], "BLOCK": block}

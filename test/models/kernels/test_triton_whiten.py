@@ -63,6 +63,60 @@ def test_activations_far_from_zero_keep_their_scatter():
     assert (ours - expected).norm() < 2e-3 * expected.norm()
 
 
+def degenerate(name):
+    torch.manual_seed(0)
+    direction, rows = torch.randn(1, 16), torch.randn(100, 1)
+    return {
+        "one direction": rows * direction,
+        "one direction, mean": rows * direction + 3 * torch.randn(16),
+        "two rows": torch.randn(2, 16) + 1,
+        "one live row": torch.cat((torch.zeros(99, 16), direction)),
+        "one live channel": rows * torch.eye(16)[3],
+        "large": torch.randn(100, 16) * torch.linspace(0.1, 3, 16) * 1e5,
+        "tiny": torch.randn(100, 16) * torch.linspace(0.1, 3, 16) * 1e-6,
+    }[name]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "name",
+    ["one direction", "one direction, mean", "two rows", "one live row", "one live channel", "large", "tiny"],
+)
+def test_a_step_is_never_longer_than_asked_for(name, dtype):
+    """Where the direction vanishes only rounding is left of it."""
+    x = degenerate(name).to(dtype)
+    grad = torch.randn(x.shape)
+    ours, _ = triton_whiten.whiten_gradient(x, grad, 1, 1.5, 0.02)
+    assert (ours - grad).norm() <= 1.1 * 0.02 * grad.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_that_are_all_the_same_are_not_judged(dtype):
+    x, grad = torch.randn(16).expand(2, 50, 16).to(dtype), torch.randn(2, 50, 16)
+    ours, violated = triton_whiten.whiten_gradient(x, grad, 1, 1.5, 0.02)
+    assert not violated and torch.equal(ours, grad)
+
+
+def test_sums_of_many_rows_do_not_overflow_half_precision():
+    x, grad = correlated((5000, 16), torch.float16)
+    x = 3 * x
+    ours, expected = (form.whiten_gradient(x, grad.float(), 1, 1.0, 0.3)[0] - grad for form in (triton_whiten, plain))
+    assert (ours - expected).norm() < 0.02 * expected.norm()
+
+
+def test_autocast_around_backward_changes_nothing():
+    x, grad = correlated((3, 50, 12), torch.float32, mean=3.0)
+    with torch.autocast(DEVICE, torch.bfloat16):
+        ours, _ = triton_whiten.whiten_gradient(x, grad, 1, 0.5, 0.3)
+    assert torch.equal(ours, triton_whiten.whiten_gradient(x, grad, 1, 0.5, 0.3)[0])
+
+
+def test_float64_goes_through_operations():
+    x, grad = correlated((3, 50, 12), torch.float64)
+    ours, expected = (form.whiten_gradient(x, grad, 1, 0.5, 0.3)[0] for form in (triton_whiten, plain))
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_metric_decides_as_plain_does():
     x, grad = correlated((2, 60, 16), torch.float32)
     metric = float(plain.whitening_metric(x, 2))

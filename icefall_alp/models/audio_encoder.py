@@ -82,10 +82,19 @@ class AudioEncoder(nn.Module):
         needed = (longest - 7) // 2
         num_frames = self._aligned(needed, features.device)
         features = _cut_or_padded(features, max(longest, 2 * num_frames + 7))
-        padded = (shortest - 7) // 2 < num_frames
-        hide = padding_mask(lens, num_frames) if padded and self.config.mask_padding else None
-        encoder_out, encoder_out_lens = self.encoder(self.encoder_embed(features, hide), lens, padded)
-        return encoder_out[:, : (needed + 1) // 2], encoder_out_lens
+        encoder_out = self.encode(features, lens, padded=(shortest - 7) // 2 < num_frames)
+        return encoder_out[:, : (needed + 1) // 2], (lens + 1) // 2
+
+    def encode(self, features: Tensor, lens: Tensor, padded: bool) -> Tensor:
+        """What the device does of `forward`: nothing here depends on what it finds.
+
+        Args:
+            features: (N, T, feature_dim).
+            lens: valid frames at 50 Hz (N,), at most (T - 7) // 2.
+            padded: whether any is less.
+        """
+        hide = padding_mask(lens, (features.shape[1] - 7) // 2) if padded and self.config.mask_padding else None
+        return self.encoder(self.encoder_embed(features, hide), lens, padded)[0]
 
     def _aligned(self, num_frames: int, device: torch.device) -> int:
         """So many frames at 50 Hz, or a few more where rows of attention weights then begin at even addresses."""

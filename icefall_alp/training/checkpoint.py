@@ -41,6 +41,7 @@ _FREE_KEYS = {
     "training.num_steps",
     "training.accumulate",
     "training.recompute_activations",
+    "training.record_steps",
     "training.hang_seconds",
     "training.peak_tflops",
     "training.log_every",

@@ -31,6 +31,7 @@ from icefall_alp.training.gradients import Gradients
 from icefall_alp.training.metrics import MetricSums, RunLog
 from icefall_alp.training.model_average import RunningAverage
 from icefall_alp.training.recompute import recompute_activations
+from icefall_alp.training.recording import record_steps
 from icefall_alp.training.scaled_adam import ScaledAdam, parameter_groups
 from icefall_alp.training.throughput import Throughput
 from icefall_alp.utils import distributed
@@ -107,6 +108,10 @@ class Trainer:
         self.declared = declared
         self.device = distributed.device()
         self.objective = objective.to(self.device)
+        if config.record_steps and config.recompute_activations:
+            raise UserError("training.record_steps and training.recompute_activations exclude each other")
+        if config.record_steps:
+            record_steps(self.objective.audio_encoder)
         if config.recompute_activations:
             recompute_activations(self.objective.recomputable_layers())
         self.gradients = Gradients(self.objective, config.precision, self.device)

@@ -196,7 +196,8 @@ def test_every_kernel_compiles_for_a_gpu_without_spilling_and_dividing_indices(t
     done = call("kernels", "--encoder", tiny_encoder, "--layers", 1, 1)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()[2:]]
-    launched = {name for name in vars(kernels) if name.split("_")[-1] in ("forward", "backward", "moments", "line")}
+    launched = {name for name in vars(kernels) if name.split("_")[-1] in ("forward", "backward")}
+    launched |= {"moments", "line_from_moments", "add_line"}
     products = {"scatter", "correct"}  # whose instructions nobody counts
     assert {line[0] for line in lines} == launched | products and len(launched) == 15
     assert {tuple(line[-5:-3]) for line in lines} == {("0", "0")}  # bytes spilt, calls
@@ -215,6 +216,24 @@ def test_traffic_counts_what_each_form_moves_and_launches(tiny_encoder, monkeypa
     launches, moved = zip(*((int(line[-2]), float(line[-1])) for line in lines if line[0] == "together"), strict=True)
     assert launches[0] < launches[1] and 0.0 < moved[0] < moved[1]
     assert float(lines[-1][-4]) == pytest.approx(moved[1] / moved[0], rel=0.1)
+
+
+def test_traffic_of_a_recorded_step_is_that_of_one_where_all_regularisers_look(tiny_encoder, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    moved = []
+    for options in ((), ("--recorded",)):
+        done = call("traffic", "--encoder", tiny_encoder, "--clip-seconds", 2, *options)
+        assert done.returncode == 0, done.stderr
+        line = next(line for line in done.stdout.splitlines() if "together" in line)
+        moved.append(float(line.split()[-1]))
+    assert moved[0] < moved[1]
+
+
+def test_a_cpu_records_no_steps(tiny_encoder):
+    sizes = ("--text-width", 8, "--text-layers", 1, "--max-duration", 1, "--clip-seconds", 1)
+    done = call("step", "--encoder", tiny_encoder, *sizes, "--recorded", "--rounds", 5)
+    assert done.returncode == 1 and "cpu records no graphs" in done.stderr.splitlines()[-1]
 
 
 def test_traffic_counts_every_byte_once():

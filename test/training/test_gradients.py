@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from faults import forks
-from faults.workbench import OBJECTIVES, Workbench
+from faults.workbench import OBJECTIVES
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -51,11 +51,6 @@ def test_micro_batches_add_up_to_the_whole_batch():
     torch.testing.assert_close(found.sums[:2], expected.sums[:2], rtol=1e-6, atol=0)
     assert found.sums[2] == 1
     torch.testing.assert_close(flat_gradient(parts.objective), flat_gradient(whole.objective), rtol=1e-6, atol=1e-7)
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Workbench.build(tmp_path_factory.mktemp("bench"))
 
 
 @pytest.fixture

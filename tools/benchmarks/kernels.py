@@ -118,7 +118,7 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
     try:
         from triton.runtime import KernelInterface
 
-        from icefall_alp.models.kernels import triton_forms, triton_kernels, triton_whiten
+        from icefall_alp.models.kernels import triton_balancer, triton_forms, triton_kernels, triton_whiten
     except ImportError as error:
         raise UserError(f"Triton is not installed: {error}") from error
     launches: list[Launch] = []
@@ -135,7 +135,7 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
         return Grid()
 
     with ExitStack() as patches:
-        for module in (triton_kernels, triton_whiten):
+        for module in (triton_balancer, triton_kernels, triton_whiten):
             kernels = {name: value for name, value in vars(module).items() if isinstance(value, KernelInterface)}
             fakes = {name: recorder(kernel) for name, kernel in kernels.items() if not name.startswith("_")}
             patches.enter_context(patch.multiple(module, **fakes))

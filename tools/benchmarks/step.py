@@ -18,6 +18,7 @@ from icefall_alp.models import text_encoder
 from icefall_alp.objectives.base import LossOutput
 from icefall_alp.objectives.contrastive import ContrastiveObjective
 from icefall_alp.training.gradients import Gradients
+from icefall_alp.training.recording import record_steps
 from icefall_alp.training.scaled_adam import ScaledAdam
 
 VOCABULARY, WIDTH, TEMPERATURE = 4000, 512, 0.05
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _forms.add_arguments(parser)
     parser.add_argument("--text-width", type=int, default=768, help="of the text encoder (%(default)s)")
     parser.add_argument("--text-layers", type=int, default=12, help="of the text encoder (%(default)s)")
+    parser.add_argument("--recorded", action="store_true", help="also with the encoder's step recorded and replayed")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,6 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
         "plain eager": _plainly(_step(plain, batch, arguments, _workload.looped_scaled_adam(plain))),
         "ours": _step(ours, batch, arguments, ScaledAdam(_workload.trained(ours), lr=1e-4).step),
     }
+    if arguments.recorded:
+        replayed = build(ContrastiveObjective, arguments)
+        record_steps(replayed.audio_encoder)
+        steps["recorded"] = _step(replayed, batch, arguments, ScaledAdam(_workload.trained(replayed), lr=1e-4).step)
     steps = {name: _workload.same_draws(step) for name, step in steps.items()}
     with _workload.plain_eager():
         flops = 3 * count_flops(lambda: ours(batch))

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks import _workload
 from benchmarks.kernels import BYTES, recorded
 from icefall_alp.models.kernels import closed_modifiers
+from icefall_alp.models.zipformer.panel import Panel
 
 PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "convolution", "convolution_backward"}
 FREE = {
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", type=Path, help="YAML with audio_encoder; default: zipformer_m")
     parser.add_argument("--layers", type=int, nargs="+", help="of each stack instead of the encoder's own")
     parser.add_argument("--clip-seconds", type=float, default=10.0, help="(%(default)s)")
+    parser.add_argument("--recorded", action="store_true", help="a step that is recorded; every regulariser looks")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -92,6 +94,7 @@ def _step(arguments: argparse.Namespace, clips: int) -> Callable[[], None]:
     lens[0] = frames - 10
 
     def step() -> None:
+        encoder.clock.panel = Panel(arguments.device) if arguments.recorded else None
         with torch.autocast("cpu", torch.bfloat16):
             encoder_out, _ = encoder(torch.randn(clips, frames, encoder.config.feature_dim), lens)
         encoder_out.float().sum().backward()

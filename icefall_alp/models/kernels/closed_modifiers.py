@@ -6,33 +6,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from icefall_alp.models.kernels.plain import TINY
+from icefall_alp.models.kernels.plain import TINY, Number, Numbers
 
 FREE_TO_LOOK = ("cpu",)  # on any other device reading a number is waiting
 
 
-def balancer_gradient(
-    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
-) -> Tensor:
+def balancer_gradient(x: Tensor, grad: Tensor, settings: Numbers, dim: int) -> Tensor:
     """The loss has, per channel, a gradient that is a straight line in x."""
     wide = x.float()
-    intercept, slope = balancer_line(wide, limits, grad_scale, dim)
+    intercept, slope = balancer_line(wide, settings, dim)
     return torch.addcmul(intercept, slope, wide).mul_(grad.float().abs()).add_(grad).to(grad.dtype)
 
 
-def balancer_line(x: Tensor, limits: tuple[float, ...], grad_scale: float, dim: int) -> tuple[Tensor, Tensor]:
+def balancer_line(x: Tensor, settings: Numbers, dim: int) -> tuple[Tensor, Tensor]:
     """Scaled intercept and slope of the balancer loss's gradient, as a function of x, for each channel."""
     others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
     mean = x.mean(others, keepdim=True)
     square = x.square().mean(others, keepdim=True)
-    return line_from_moments(mean, square, limits, grad_scale)
+    return line_from_moments(mean, square, settings)
 
 
-def line_from_moments(
-    mean: Tensor, square: Tensor, limits: tuple[float, ...], grad_scale: float
-) -> tuple[Tensor, Tensor]:
+def line_from_moments(mean: Tensor, square: Tensor, settings: Numbers) -> tuple[Tensor, Tensor]:
     """`balancer_line` from the mean of x and that of its square."""
-    low_mean, high_mean, low_rms, high_rms = limits
+    low_mean, high_mean, low_rms, high_rms, grad_scale = settings
     raw_var = square - mean.square()
     var = raw_var.clamp(min=TINY)
     std, rms = var.sqrt(), square.clamp(min=TINY).sqrt()
@@ -46,12 +42,14 @@ def line_from_moments(
     return intercept * scale, slope * scale
 
 
-def _outside(value: Tensor, low: float, high: float) -> Tensor:
+def _outside(value: Tensor, low: Number, high: Number) -> Tensor:
     """1 above the interval, -1 below, 0 inside."""
     return (value > high).to(value.dtype) - (value < low).to(value.dtype)
 
 
-def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad_scale: float) -> tuple[Tensor, Tensor]:
+def whiten_gradient(
+    x: Tensor, grad: Tensor, num_groups: int, limit: Number, grad_scale: Number
+) -> tuple[Tensor, Tensor]:
     """The metric's gradient is the centred activations times their scatter less a multiple of the identity."""
     channels = x.shape[-1]
     grouped = x.float().reshape(-1, num_groups, channels // num_groups).transpose(0, 1)

@@ -28,6 +28,7 @@ from icefall_alp.models.kernels.native_products import (  # noqa: F401  (chains 
     sizes_of,
     swoosh_linear,
 )
+from icefall_alp.models.kernels.plain import Numbers
 
 SHARE = 64  # rows of one partial sum, as in the loops
 
@@ -184,17 +185,15 @@ def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
     return y
 
 
-def balancer_gradient(
-    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
-) -> Tensor:
+def balancer_gradient(x: Tensor, grad: Tensor, settings: Numbers, dim: int) -> Tensor:
     """One pass for the moments of every channel, one that adds the line."""
     if not known(x, grad) or x.shape != grad.shape or x.numel() == 0:
-        return closed.balancer_gradient(x, grad, limits, grad_scale, dim)
+        return closed.balancer_gradient(x, grad, settings, dim)
     laid, pulled = _matrix(x.movedim(dim, -1)), grad.movedim(dim, -1).contiguous()
     rows, channels = laid.shape
     sums, squares = _shares(rows, channels), _shares(rows, channels)
     call("moments", x, laid, sums, squares, rows, channels, laid.stride(0))
-    line = line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, limits, grad_scale)
+    line = line_from_moments(sums.sum(0) / rows, squares.sum(0) / rows, settings)
     out = torch.empty_like(pulled)
     call("add_line", x, laid, pulled, *line, out, rows, channels, laid.stride(0))
     return out.movedim(-1, dim)

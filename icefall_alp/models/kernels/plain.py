@@ -7,11 +7,15 @@ Shapes: N batch, T frames, C channels, B heads * items.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Number: TypeAlias = float | Tensor  # in a recorded step () on the device
+Numbers: TypeAlias = Sequence[float] | Tensor
 
 SLOPE = 0.08
 TINY = 1e-20
@@ -176,21 +180,19 @@ def mix(weights: Tensor, values: Tensor) -> Tensor:
     return (weights @ by_heads).permute(1, 2, 0, 3).flatten(2)
 
 
-def balancer_gradient(
-    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
-) -> Tensor:
-    """`grad` and the gradient of the balancer's loss on `x`, scaled to `grad_scale` of it; channels on axis `dim`.
+def balancer_gradient(x: Tensor, grad: Tensor, settings: Numbers, dim: int) -> Tensor:
+    """`grad` and the gradient of the balancer's loss on `x`, scaled to a share of it; channels on axis `dim`.
 
     The loss of a channel is |m - clip(m, low, high)| + |log(clip(r, low, high) / r)|, m its mean over its standard
-    deviation and r its root mean square; `limits` are those of m, then those of r.
+    deviation and r its root mean square; `settings` are the limits of m, those of r and the share, which may be 0.
     """
-    low_mean, high_mean, low_rms, high_rms = limits
+    low_mean, high_mean, low_rms, high_rms, grad_scale = settings
     others = [axis for axis in range(x.dim()) if axis != dim % x.dim()]
     with torch.enable_grad():
         leaf = x.detach().float().requires_grad_(True)
         mean, square = leaf.mean(others), leaf.square().mean(others)
         m, r = mean / (square - mean.square()).clamp(min=TINY).sqrt(), square.clamp(min=TINY).sqrt()
-        loss = (m - m.clamp(low_mean, high_mean)).abs() + (r.clamp(low_rms, high_rms) / r).log().abs()
+        loss = (m - m.clamp(low_mean, high_mean)).abs() + (r.clamp(low_rms, high_rms) / r).clamp(min=TINY).log().abs()
         (slope,) = torch.autograd.grad(loss.sum(), leaf)
     slope = slope * (grad_scale / slope.square().mean(others, keepdim=True).sqrt().clamp(min=TINY))
     return (grad.float() + grad.float().abs() * slope).to(grad.dtype)
@@ -206,7 +208,9 @@ def whitening_metric(x: Tensor, num_groups: int) -> Tensor:
     return covariance.square().sum() / channels / (mean_diag.square() + TINY)
 
 
-def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad_scale: float) -> tuple[Tensor, Tensor]:
+def whiten_gradient(
+    x: Tensor, grad: Tensor, num_groups: int, limit: Number, grad_scale: Number
+) -> tuple[Tensor, Tensor]:
     """`grad`, and where the metric of x (..., C) reaches `limit`, a step down it of `grad_scale` times grad's norm.
 
     Returns:

@@ -27,38 +27,11 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     sum_groups,
 )
 from icefall_alp.models.kernels.plain import by_head
+from icefall_alp.models.kernels.triton_balancer import balancer_gradient  # noqa: F401
+from icefall_alp.models.kernels.triton_tiles import STEPS, as_one_row, programs_for, sizes_of, tile_for, whole_rows_for
 from icefall_alp.models.kernels.triton_whiten import whiten_gradient  # noqa: F401
 
-ELEMENTS = 1024  # of one program's tile
-STEPS = 8  # tiles whose sums one program makes
 EIGHT_BIT = os.environ.get("ICEFALL_ALP_SWOOSH", "") == "8bit"
-
-
-def _tile(channels: int) -> dict[str, int]:
-    """Rows and columns of one program's tile: whole rows, if they are no longer than it."""
-    block = min(ELEMENTS, triton.next_power_of_2(max(1, channels)))
-    return {"ROWS": ELEMENTS // block, "BLOCK": block}
-
-
-def _wholerows_of(channels: int) -> dict[str, int]:
-    """A tile for sums over rows, however long these are."""
-    block = triton.next_power_of_2(channels)
-    return {"ROWS": max(1, ELEMENTS // block), "BLOCK": block}
-
-
-def _programs(rows: int, channels: int, tile: dict[str, int]) -> tuple[int]:
-    """As many as there are tiles; nothing at all cannot be launched."""
-    return (max(1, triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(channels, tile["BLOCK"])),)
-
-
-def _line(x: Tensor) -> tuple[int, int]:
-    """All elements as one row; none at all are no row."""
-    return min(1, x.numel()), max(1, x.numel())
-
-
-def _sizes(x: Tensor) -> tuple[int, int]:
-    """Rows and channels, at least one of these."""
-    return x.numel() // max(1, x.shape[-1]), max(1, x.shape[-1])
 
 
 class _Swoosh(torch.autograd.Function):
@@ -67,10 +40,10 @@ class _Swoosh(torch.autograd.Function):
         x = _dense(x)
         y = torch.empty_like(x)
         code = torch.empty_like(x, dtype=torch.uint8) if EIGHT_BIT else x
-        seed = int(torch.randint(2**31, (), device="cpu")) if EIGHT_BIT else 0
-        tile = _tile(x.numel())
-        kernels.swoosh_forward[_programs(*_line(x), tile)](
-            x, x, y, code, *_line(x), 1, shift, offset, seed, HAS_MASK=False, HAS_CODE=EIGHT_BIT, **tile
+        seed = torch.randint(2**31, (1,), device=x.device) if EIGHT_BIT else x
+        tile = tile_for(x.numel())
+        kernels.swoosh_forward[programs_for(*as_one_row(x), tile)](
+            x, x, y, code, *as_one_row(x), 1, shift, offset, seed, HAS_MASK=False, HAS_CODE=EIGHT_BIT, **tile
         )
         ctx.save_for_backward(code)
         ctx.constants, ctx.dtype = (shift, offset), x.dtype
@@ -83,9 +56,9 @@ class _Swoosh(torch.autograd.Function):
         from_code = kept.dtype == torch.uint8
         grad = _laid_out_like(grad, kept)
         grad_x = torch.empty_like(kept, dtype=ctx.dtype)
-        tile = _tile(kept.numel())
-        kernels.swoosh_backward[_programs(*_line(kept), tile)](
-            grad, kept, kept, grad_x, grad_x, *_line(kept), 1, *ctx.constants,
+        tile = tile_for(kept.numel())
+        kernels.swoosh_backward[programs_for(*as_one_row(kept), tile)](
+            grad, kept, kept, grad_x, grad_x, *as_one_row(kept), 1, *ctx.constants,
             HAS_MASK=False, HAS_Y=False, FROM_CODE=from_code, **tile,
         )  # fmt: skip
         return grad_x, None, None
@@ -98,9 +71,9 @@ class _SwooshLinear(torch.autograd.Function):
     def forward(ctx, x, mask, weight, bias, shift: float, offset: float) -> Tensor:
         x, ctx.constants = x.contiguous(), (shift, offset)
         mask = mask if mask is None else mask.contiguous()
-        hidden, tile = torch.empty_like(x), _tile(x.shape[-1])
-        kernels.swoosh_forward[_programs(*_sizes(x), tile)](
-            x, x if mask is None else mask, hidden, x, *_sizes(x), _rows_of_an_item(x), shift, offset, 0,
+        hidden, tile = torch.empty_like(x), tile_for(x.shape[-1])
+        kernels.swoosh_forward[programs_for(*sizes_of(x), tile)](
+            x, x if mask is None else mask, hidden, x, *sizes_of(x), _rows_of_an_item(x), shift, offset, 0,
             HAS_MASK=mask is not None, HAS_CODE=False, **tile,
         )  # fmt: skip
         ctx.save_for_backward(x, mask, weight)
@@ -112,9 +85,9 @@ class _SwooshLinear(torch.autograd.Function):
         x, mask, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
         grad_hidden = rows @ weight.to(grad.dtype)
-        grad_x, hidden, tile = torch.empty_like(x), torch.empty_like(x), _tile(x.shape[-1])
-        kernels.swoosh_backward[_programs(*_sizes(x), tile)](
-            grad_hidden, x, x if mask is None else mask, grad_x, hidden, *_sizes(x), _rows_of_an_item(x),
+        grad_x, hidden, tile = torch.empty_like(x), torch.empty_like(x), tile_for(x.shape[-1])
+        kernels.swoosh_backward[programs_for(*sizes_of(x), tile)](
+            grad_hidden, x, x if mask is None else mask, grad_x, hidden, *sizes_of(x), _rows_of_an_item(x),
             *ctx.constants, HAS_MASK=mask is not None, HAS_Y=True, FROM_CODE=False, **tile,
         )  # fmt: skip
         grad_weight = rows.t() @ hidden.reshape(-1, hidden.shape[-1]).to(rows.dtype)
@@ -124,7 +97,7 @@ class _SwooshLinear(torch.autograd.Function):
 
 def _rows_of_an_item(x: Tensor) -> int:
     """Rows that share a row of a mask (N, 1, C). Never 0, to divide by."""
-    return max(1, _sizes(x)[0] // max(1, len(x)))
+    return max(1, sizes_of(x)[0] // max(1, len(x)))
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -141,9 +114,9 @@ class _Gate(torch.autograd.Function):
     def forward(ctx, x: Tensor, gates: Tensor, keep: Tensor | None, bent: bool) -> Tensor:
         x, gates = rows_of(x), rows_of(gates)
         keep = keep if keep is None else keep.contiguous()
-        y, tile = torch.empty(x.shape, dtype=x.dtype, device=x.device), _tile(x.shape[-1])
-        kernels.gate_forward[_programs(*_sizes(x), tile)](
-            x, gates, y if keep is None else keep, y, *_sizes(x), x.stride(-2), gates.stride(-2),
+        y, tile = torch.empty(x.shape, dtype=x.dtype, device=x.device), tile_for(x.shape[-1])
+        kernels.gate_forward[programs_for(*sizes_of(x), tile)](
+            x, gates, y if keep is None else keep, y, *sizes_of(x), x.stride(-2), gates.stride(-2),
             HAS_KEEP=keep is not None, BENT=bent, **tile,
         )  # fmt: skip
         ctx.save_for_backward(x, gates, keep)
@@ -156,9 +129,9 @@ class _Gate(torch.autograd.Function):
         x, gates, keep = ctx.saved_tensors
         grad = grad.contiguous()
         grad_x, grad_gates = torch.empty_like(grad, dtype=x.dtype), torch.empty_like(grad, dtype=gates.dtype)
-        tile = _tile(grad.shape[-1])
-        kernels.gate_backward[_programs(*_sizes(grad), tile)](
-            grad, x, gates, grad if keep is None else keep, grad_x, grad_gates, *_sizes(grad), x.stride(-2),
+        tile = tile_for(grad.shape[-1])
+        kernels.gate_backward[programs_for(*sizes_of(grad), tile)](
+            grad, x, gates, grad if keep is None else keep, grad_x, grad_gates, *sizes_of(grad), x.stride(-2),
             gates.stride(-2), HAS_KEEP=keep is not None, BENT=ctx.bent, **tile,
         )  # fmt: skip
         return grad_x, grad_gates, None, None
@@ -167,10 +140,10 @@ class _Gate(torch.autograd.Function):
 class _BiasNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
-        x, (rows, channels) = x.contiguous(), _sizes(x)
+        x, (rows, channels) = x.contiguous(), sizes_of(x)
         y = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-        inverse, tile = torch.empty(rows, dtype=torch.float32, device=x.device), _wholerows_of(channels)
-        kernels.bias_norm_forward[_programs(rows, channels, tile)](
+        inverse, tile = torch.empty(rows, dtype=torch.float32, device=x.device), whole_rows_for(channels)
+        kernels.bias_norm_forward[programs_for(rows, channels, tile)](
             x, bias, log_scale, y, inverse, rows, channels, **tile
         )
         ctx.save_for_backward(x, bias, log_scale, inverse)
@@ -180,7 +153,7 @@ class _BiasNorm(torch.autograd.Function):
     @closed.once
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, bias, log_scale, inverse = ctx.saved_tensors
-        (rows, channels), tile = _sizes(x), _wholerows_of(x.shape[-1])
+        (rows, channels), tile = sizes_of(x), whole_rows_for(x.shape[-1])
         num_programs = max(1, triton.cdiv(rows, STEPS * tile["ROWS"]))
         grad_x = torch.empty_like(x)
         shares = torch.empty(num_programs, channels, dtype=torch.float32, device=x.device)
@@ -196,12 +169,12 @@ class _Bypass(torch.autograd.Function):
     @staticmethod
     def forward(ctx, original, new, scale, bias: Tensor | None, log_scale: Tensor | None, factor: int) -> Tensor:
         original, new, scale = rows_of(original), new.contiguous(), scale.contiguous()
-        (rows, channels), frames = _sizes(original), original.shape[1]
+        (rows, channels), frames = sizes_of(original), original.shape[1]
         y = torch.empty(original.shape, dtype=original.dtype, device=original.device)
         inverse = None if bias is None else torch.empty(new.shape[:2], dtype=torch.float32, device=new.device)
         norm = (original, original) if bias is None else (bias.contiguous(), log_scale)
-        tile = _tile(channels) if bias is None else _wholerows_of(channels)
-        kernels.bypass_forward[_programs(rows, channels, tile)](
+        tile = tile_for(channels) if bias is None else whole_rows_for(channels)
+        kernels.bypass_forward[programs_for(rows, channels, tile)](
             original, new, scale, *norm, y, y if inverse is None else inverse, rows, channels, original.stride(1),
             frames, rows if scale.dim() == 1 else frames, HAS_NORM=bias is not None, FACTOR=factor, **tile,
         )  # fmt: skip
@@ -213,9 +186,9 @@ class _Bypass(torch.autograd.Function):
     @closed.once
     def backward(ctx, grad: Tensor):
         original, new, scale, bias, log_scale, inverse = ctx.saved_tensors
-        (rows, channels), normed = _sizes(new), bias is not None
+        (rows, channels), normed = sizes_of(new), bias is not None
         per_scale = rows if scale.dim() == 1 else new.shape[1]
-        tile = _wholerows_of(channels) if normed else _tile(channels)
+        tile = whole_rows_for(channels) if normed else tile_for(channels)
         shares = triton.cdiv(per_scale, STEPS * tile["ROWS"])
         programs = scale.numel() // channels * shares
         grad_new = torch.empty_like(new)
@@ -239,9 +212,9 @@ class _Residual(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, branch: Tensor, keep: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         x, branch, keep = x.contiguous(), branch.contiguous(), keep if keep is None else keep.contiguous()
-        total, value, tile = torch.empty_like(x), torch.empty_like(x, dtype=dtype), _tile(x.shape[-1])
-        kernels.residual_forward[_programs(*_sizes(x), tile)](
-            x, branch, x if keep is None else keep, total, value, *_sizes(x), _rows_of_an_item(x),
+        total, value, tile = torch.empty_like(x), torch.empty_like(x, dtype=dtype), tile_for(x.shape[-1])
+        kernels.residual_forward[programs_for(*sizes_of(x), tile)](
+            x, branch, x if keep is None else keep, total, value, *sizes_of(x), _rows_of_an_item(x),
             HAS_KEEP=keep is not None, **tile,
         )  # fmt: skip
         ctx.save_for_backward(keep)
@@ -259,9 +232,9 @@ class _Residual(torch.autograd.Function):
             return grad, pulled if keep is None else torch.mul(grad, keep, out=pulled), None, None
         grad, grad_value = grad.contiguous(), grad_value.contiguous()
         grad_x, grad_branch = torch.empty_like(grad), torch.empty_like(grad, dtype=ctx.dtype)
-        tile = _tile(grad.shape[-1])
-        kernels.residual_backward[_programs(*_sizes(grad), tile)](
-            grad, grad_value, grad if keep is None else keep, grad_x, grad_branch, *_sizes(grad),
+        tile = tile_for(grad.shape[-1])
+        kernels.residual_backward[programs_for(*sizes_of(grad), tile)](
+            grad, grad_value, grad if keep is None else keep, grad_x, grad_branch, *sizes_of(grad),
             _rows_of_an_item(grad), HAS_KEEP=keep is not None, **tile,
         )  # fmt: skip
         return grad_x, grad_branch, None, None
@@ -282,8 +255,8 @@ class _ShiftedSoftmax(torch.autograd.Function):
         bias = None if bias is None else bias.expand(batch // num_heads, -1, -1)
         strides = (0, 0) if bias is None else (bias.stride(0), 0 if bias.shape[1] == 1 else bias.stride(1))
         if content.numel():
-            tile = _wholerows_of(frames)
-            kernels.shifted_softmax_forward[_programs(batch * frames, frames, tile)](
+            tile = whole_rows_for(frames)
+            kernels.shifted_softmax_forward[programs_for(batch * frames, frames, tile)](
                 content, content if relative is None else relative, content if bias is None else bias, weights,
                 batch * frames, frames, batch // num_heads, *strides,
                 HAS_RELATIVE=relative is not None, HAS_BIAS=bias is not None, **tile,
@@ -304,8 +277,8 @@ class _ShiftedSoftmax(torch.autograd.Function):
         grad_content = torch.empty_like(weights)
         grad_relative = weights.new_empty(batch, frames, 2 * frames - 1) if ctx.has_relative else None
         if weights.numel():
-            tile = _wholerows_of(frames)
-            kernels.shifted_softmax_backward[_programs(batch * frames, frames, tile)](
+            tile = whole_rows_for(frames)
+            kernels.shifted_softmax_backward[programs_for(batch * frames, frames, tile)](
                 grad, grad if grad_first is None else grad_first, weights, grad_content,
                 grad_content if grad_relative is None else grad_relative, batch * frames, frames,
                 0 if grad_first is None else len(grad_first) * frames, HAS_RELATIVE=ctx.has_relative, **tile,
@@ -369,25 +342,3 @@ def attention_weights(
     relative = relative if p is None else relative.view(-1, p.shape[1], pos.shape[-1])
     content = torch.bmm(by_head(q, num_heads), by_head(k, num_heads).transpose(1, 2))
     return _ShiftedSoftmax.apply(content, relative, bias, num_heads)
-
-
-def balancer_gradient(
-    x: Tensor, grad: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int
-) -> Tensor:
-    """Kernels for the sums of every channel, the line made of them, and what it adds."""
-    laid = x.movedim(dim, -1).contiguous()
-    (rows, channels), tile = _sizes(laid), _tile(laid.shape[-1])
-    blocks = (triton.cdiv(channels, tile["BLOCK"]),)
-    num_programs = max(1, triton.cdiv(rows, STEPS * tile["ROWS"]))
-    shares = torch.empty(2, num_programs, channels, dtype=torch.float32, device=x.device)
-    kernels.moments[(num_programs, *blocks)](laid, *shares, rows, channels, STEPS=STEPS, **tile)
-    sums = shares.sum(1)
-    line = torch.empty_like(sums)
-    kernels.line_from_moments[blocks](
-        sums, line, max(1, rows), channels, *limits, grad_scale, ROWS=1, BLOCK=tile["BLOCK"]
-    )
-    out = torch.empty_like(laid, dtype=grad.dtype)
-    kernels.add_line[_programs(rows, channels, tile)](
-        laid, grad.movedim(dim, -1).contiguous(), line, out, rows, channels, **tile
-    )
-    return out.movedim(-1, dim)

@@ -11,26 +11,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from icefall_alp.models.kernels import plain
+from icefall_alp.models.kernels.triton_tiles import own_share, own_tile
 
 CODE_RANGE = tl.constexpr(255.0 / 1.005)  # a slope in (0, 1) as one byte
-TINY = tl.constexpr(plain.TINY)
-
-
-@triton.jit
-def _tile(rows, channels, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """This program's rows (ROWS, 1), where each begins, its columns (1, BLOCK), and which of them are there."""
-    program, blocks = tl.program_id(0), tl.cdiv(channels, BLOCK)
-    row = (program // blocks * ROWS + tl.arange(0, ROWS))[:, None]
-    first, step = program % blocks * BLOCK, tl.arange(0, BLOCK)[None, :]
-    inside = (row < rows) & (step < channels - first)  # the last column may lie past the largest number
-    return row, row.to(tl.int64) * channels, first + step, inside
-
-
-@triton.jit
-def _share(step, STEPS: tl.constexpr, ROWS: tl.constexpr):
-    """Rows (ROWS, 1) of one of the STEPS tiles whose sum is this program's."""
-    return ((tl.program_id(0) * STEPS + step) * ROWS + tl.arange(0, ROWS))[:, None]
 
 
 @triton.jit
@@ -51,11 +34,11 @@ def _sigmoid(z, e):
 
 @triton.jit
 def swoosh_forward(
-    x_at, mask_at, y_at, code_at, rows, channels, per_item, shift, offset, seed,
+    x_at, mask_at, y_at, code_at, rows, channels, per_item, shift, offset, seed_at,
     HAS_MASK: tl.constexpr, HAS_CODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """y = mask (softplus(x - shift) - 0.08 x - offset); optionally the slope as a byte, rounded at random."""
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
     z = x - shift
     e = tl.exp(-tl.abs(z))
@@ -64,7 +47,7 @@ def swoosh_forward(
         item = (row // per_item).to(tl.int64) * channels
         y *= tl.load(mask_at + item + column, mask=inside, other=0.0).to(tl.float32)
     if HAS_CODE:
-        code = _sigmoid(z, e) * CODE_RANGE + tl.rand(seed, (start + column).to(tl.int32))
+        code = _sigmoid(z, e) * CODE_RANGE + tl.rand(tl.load(seed_at), (start + column).to(tl.int32))
         tl.store(code_at + start + column, code.to(tl.uint8), mask=inside)
     tl.store(y_at + start + column, y.to(y_at.dtype.element_ty), mask=inside)
 
@@ -75,7 +58,7 @@ def swoosh_backward(
     HAS_MASK: tl.constexpr, HAS_Y: tl.constexpr, FROM_CODE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The gradient of x and, for a linear layer behind it, y again."""
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     grad = tl.load(grad_at + start + column, mask=inside, other=0.0).to(tl.float32)
     x = tl.load(x_at + start + column, mask=inside, other=0).to(tl.float32)
     z = x - shift
@@ -106,7 +89,7 @@ def gate_forward(
     HAS_KEEP: tl.constexpr, BENT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """y = x sigmoid(gate) keep, or x tanh(gate)."""
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     wide = row.to(tl.int64)
     x = tl.load(x_at + wide * x_stride + column, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(gate_at + wide * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
@@ -122,7 +105,7 @@ def gate_backward(
     HAS_KEEP: tl.constexpr, BENT: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Both gradients."""
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     wide = row.to(tl.int64)
     x = tl.load(x_at + wide * x_stride + column, mask=inside, other=0.0).to(tl.float32)
     gate = tl.load(gate_at + wide * gate_stride + column, mask=inside, other=0.0).to(tl.float32)
@@ -140,7 +123,7 @@ def bias_norm_forward(
     x_at, bias_at, log_scale_at, y_at, inverse_at, rows, channels, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Whole rows: y = x exp(log_scale) / rms(x - bias), and the inverse of the rms."""
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
     centred = x - tl.load(bias_at + column, mask=column < channels, other=0.0).to(tl.float32)
     square = tl.sum(tl.where(inside, centred * centred, 0.0), 1)[:, None] / channels
@@ -161,7 +144,7 @@ def bias_norm_backward(
     grad_bias = tl.zeros((ROWS, BLOCK), tl.float32)
     grad_scale = tl.zeros((ROWS, 1), tl.float32)
     for step in range(STEPS):
-        row = _share(step, STEPS, ROWS)
+        row = own_share(step, STEPS, ROWS)
         inside = (row < rows) & (column < channels)
         start = row.to(tl.int64) * channels
         x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
@@ -187,7 +170,7 @@ def bypass_forward(
 
     With HAS_NORM, for whole rows, `new` is BiasNorm's input, and the inverse of its rms is written too.
     """
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     low = row // frames * tl.cdiv(frames, FACTOR) + row % frames // FACTOR if FACTOR > 1 else row
     original = tl.load(original_at + row.to(tl.int64) * stride + column, mask=inside, other=0.0).to(tl.float32)
     new = tl.load(new_at + low.to(tl.int64) * channels + column, mask=inside, other=0.0).to(tl.float32)
@@ -266,7 +249,7 @@ def residual_forward(
     HAS_KEEP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """x + keep branch in two types; `per_item` rows share a number of `keep`."""
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
     branch = tl.load(branch_at + start + column, mask=inside, other=0.0).to(tl.float32)
     if HAS_KEEP:
@@ -282,7 +265,7 @@ def residual_backward(
     HAS_KEEP: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Both gradients from those of both results."""
-    row, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
+    row, start, column, inside = own_tile(rows, channels, ROWS, BLOCK)
     grad = tl.load(grad_at + start + column, mask=inside, other=0.0).to(tl.float32)
     grad += tl.load(grad_value_at + start + column, mask=inside, other=0.0).to(tl.float32)
     tl.store(grad_x_at + start + column, grad, mask=inside)
@@ -297,7 +280,7 @@ def shifted_softmax_forward(
     HAS_RELATIVE: tl.constexpr, HAS_BIAS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Targets (rows) of all matrices: softmax over sources of content + relative[source - target + T - 1] + bias."""
-    row, start, source, inside = _tile(rows, frames, ROWS, BLOCK)
+    row, start, source, inside = own_tile(rows, frames, ROWS, BLOCK)
     target = row % frames
     score = tl.load(content_at + start + source, mask=inside, other=-1e30).to(tl.float32)
     if HAS_RELATIVE:
@@ -320,7 +303,7 @@ def shifted_softmax_backward(
 
     The first rows have another gradient in addition, that of the first head's weights on their own.
     """
-    row, start, source, inside = _tile(rows, frames, ROWS, BLOCK)
+    row, start, source, inside = own_tile(rows, frames, ROWS, BLOCK)
     weights = tl.load(weights_at + start + source, mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(grad_at + start + source, mask=inside, other=0.0).to(tl.float32)
     grad += tl.load(first_at + start + source, mask=inside & (row < first_rows), other=0.0).to(tl.float32)
@@ -334,61 +317,3 @@ def shifted_softmax_backward(
         outside = tl.where(behind < places, behind, behind - places)
         nothing = tl.zeros_like(score).to(grad_relative_at.dtype.element_ty)
         tl.store(line + outside, nothing, mask=inside & (source < frames - 1))
-
-
-@triton.jit
-def moments(x_at, sums_at, squares_at, rows, channels, STEPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Some rows' sum and sum of squares of a block of channels, to be summed in order."""
-    column = (tl.program_id(1) * BLOCK + tl.arange(0, BLOCK))[None, :]
-    total = tl.zeros((ROWS, BLOCK), tl.float32)
-    squares = tl.zeros((ROWS, BLOCK), tl.float32)
-    for step in range(STEPS):
-        row = _share(step, STEPS, ROWS)
-        inside = (row < rows) & (column < channels)
-        x = tl.load(x_at + row.to(tl.int64) * channels + column, mask=inside, other=0.0).to(tl.float32)
-        total += x
-        squares += x * x
-    place = tl.program_id(0).to(tl.int64) * channels + column
-    tl.store(sums_at + place, tl.sum(total, 0)[None, :], mask=column < channels)
-    tl.store(squares_at + place, tl.sum(squares, 0)[None, :], mask=column < channels)
-
-
-@triton.jit
-def _outside(value, low, high):
-    """1 above the interval, -1 below, 0 inside."""
-    return tl.where(value > high, 1.0, 0.0) - tl.where(value < low, 1.0, 0.0)
-
-
-@triton.jit
-def line_from_moments(
-    sums_at, line_at, rows, channels, low_mean, high_mean, low_rms, high_rms, grad_scale,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Of each channel the intercept, then the slope, from its sum, then that of squares: `closed_modifiers`."""
-    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mean = tl.load(sums_at + column, mask=column < channels, other=0.0) / rows
-    square = tl.load(sums_at + channels + column, mask=column < channels, other=0.0) / rows
-    raw_var = square - mean * mean
-    var = tl.maximum(raw_var, TINY)
-    std = tl.sqrt(var)
-    side = _outside(mean / std, low_mean, high_mean) / std
-    bend = tl.where(raw_var > TINY, side * mean / var, 0.0)
-    floored = tl.maximum(square, TINY)
-    size = tl.where(square > TINY, _outside(tl.sqrt(floored), low_rms, high_rms) / floored, 0.0)
-    intercept, slope = side + bend * mean, size - bend
-    middle = intercept + slope * mean
-    loss_rms = tl.sqrt(middle * middle + slope * slope * tl.maximum(raw_var, 0.0))
-    scale = grad_scale / tl.maximum(loss_rms, TINY)
-    tl.store(line_at + column, intercept * scale, mask=column < channels)
-    tl.store(line_at + channels + column, slope * scale, mask=column < channels)
-
-
-@triton.jit
-def add_line(x_at, grad_at, line_at, out_at, rows, channels, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """grad + |grad| (intercept + slope x), the line of each channel."""
-    _, start, column, inside = _tile(rows, channels, ROWS, BLOCK)
-    x = tl.load(x_at + start + column, mask=inside, other=0.0).to(tl.float32)
-    grad = tl.load(grad_at + start + column, mask=inside, other=0.0).to(tl.float32)
-    line = tl.load(line_at + column, mask=column < channels, other=0.0)
-    line += x * tl.load(line_at + channels + column, mask=column < channels, other=0.0)
-    tl.store(out_at + start + column, (grad + tl.abs(grad) * line).to(out_at.dtype.element_ty), mask=inside)

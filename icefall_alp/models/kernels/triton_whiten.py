@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from icefall_alp.models.kernels import closed_modifiers, native_products
-from icefall_alp.models.kernels.plain import TINY
+from icefall_alp.models.kernels.plain import TINY, Number
 
 TILE = {"tf32": 64, "tf32x3": 32, "ieee": 32}  # rows and columns that a program multiplies at once
 SHARE = 4096  # rows that one program sums over
@@ -23,10 +23,12 @@ ROUNDING = 1e-6  # of sums, relative
 
 @triton.jit
 def scatter(
-    x_at, sums_at, products_at, rows, channels, size,
-    SHARE: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    x_at, scale_at, sums_at, products_at, rows, channels, size,
+    SHARE: tl.constexpr, LIVE: tl.constexpr, PRECISION: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of a share of the rows, sums of channels and of the products of two blocks of channels of one group."""
+    if LIVE:
+        rows = tl.where(tl.load(scale_at) != 0.0, rows, 0)
     blocks, share = tl.cdiv(size, BLOCK), tl.program_id(0)
     pair = tl.program_id(1) % (blocks * blocks)
     first, step = tl.program_id(1) // (blocks * blocks) * size, tl.arange(0, BLOCK)
@@ -77,7 +79,9 @@ def correct(
     tl.store(out_at + start[:, None] + wide[None, :], out.to(out_at.dtype.element_ty), mask=here)
 
 
-def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad_scale: float) -> tuple[Tensor, Tensor]:
+def whiten_gradient(
+    x: Tensor, grad: Tensor, num_groups: int, limit: Number, grad_scale: Number
+) -> tuple[Tensor, Tensor]:
     """As `plain.whiten_gradient`; the length of the step follows from the scatter, without making the step.
 
     What differs by no more than the sums' rounding (all rows the same) is not judged, and where the metric cannot
@@ -87,7 +91,7 @@ def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad
         return closed_modifiers.whiten_gradient(x, grad, num_groups, limit, grad_scale)
     x, grad, rows = x.contiguous(), grad.contiguous(), x.numel() // x.shape[-1]
     with torch.autocast(x.device.type, enabled=False):  # backward may be called within
-        sums, products = _sums(x, rows, num_groups)
+        sums, products = _sums(x, rows, num_groups, grad_scale)
         matrix, length, violated = _judged(products, sums, rows, limit, x.dtype)
         norm = torch.linalg.vector_norm(grad, dtype=torch.float32)
         scale = torch.where(violated, grad_scale * norm / (length + TINY), 0)
@@ -95,7 +99,7 @@ def whiten_gradient(x: Tensor, grad: Tensor, num_groups: int, limit: float, grad
 
 
 def _judged(
-    products: Tensor, sums: Tensor, rows: int, limit: float, dtype: torch.dtype
+    products: Tensor, sums: Tensor, rows: int, limit: Number, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The matrix of the step, rounded to `dtype`; the length of (x - mean) matrix; whether the limit was reached."""
     scattered = torch.baddbmm(products, sums.transpose(1, 2), sums, alpha=-1 / rows)
@@ -111,14 +115,19 @@ def _judged(
     return matrix, torch.maximum(square, ROUNDING * rounding * matrix.square().sum()).sqrt(), violated
 
 
-def _sums(x: Tensor, rows: int, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Of each channel (num_groups, 1, size) and of the products of two of a group (num_groups, size, size)."""
+def _sums(x: Tensor, rows: int, num_groups: int, scale: Number) -> tuple[Tensor, Tensor]:
+    """Of each channel (num_groups, 1, size) and of the products of two of a group (num_groups, size, size).
+
+    Activations are not read where `scale` is a number on the device and 0.
+    """
     (size, tile), shares = _sizes(x, num_groups), triton.cdiv(rows, SHARE)
     sums = torch.empty(shares, x.shape[-1], dtype=torch.float32, device=x.device)
     products = torch.empty(shares, num_groups, size, size, dtype=torch.float32, device=x.device)
     native_products.count(rows, x.shape[-1], size)  # correcting is not counted: the device decides
     pairs = num_groups * triton.cdiv(size, tile["BLOCK"]) ** 2
-    scatter[(shares, pairs)](x, sums, products, rows, x.shape[-1], size, SHARE=SHARE, **tile)
+    live = isinstance(scale, Tensor)
+    told = scale if live else sums
+    scatter[(shares, pairs)](x, told, sums, products, rows, x.shape[-1], size, SHARE=SHARE, LIVE=live, **tile)
     return sums.sum(0).view(num_groups, 1, size), products.sum(0)
 
 

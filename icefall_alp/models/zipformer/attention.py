@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
 from icefall_alp.models.zipformer.activations import Linear, scaled_linear
-from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, abs_penalty, fires
+from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, abs_penalty, decide
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 
 SCORE_LIMIT, SCORE_PENALTY, SCORE_PENALTY_PROB = 25.0, 1e-4, 0.1
@@ -50,9 +50,11 @@ class AttentionWeights(ScheduledModule):
 
     def _positions(self, p: Tensor, pos_emb: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Position queries (N, T, heads * d) and keys (heads, d, 2T-1), or None twice where they are left out."""
-        if self.training and fires(self.now(self.pos_emb_skip_rate)):
+        left_out = self.training and decide(self, self.pos_emb_skip_rate)
+        if left_out is True:
             return None, None
-        return p, self.linear_pos(pos_emb).t().unflatten(0, (self.num_heads, self.pos_head_dim))
+        pos = self.linear_pos(pos_emb).t().unflatten(0, (self.num_heads, self.pos_head_dim))
+        return p, pos if left_out is False else pos.masked_fill(left_out, 0.0)
 
 
 class SelfAttention(nn.Module):

@@ -39,6 +39,6 @@ class Bypass(ScheduledModule):
             factor: between the frame rates.
         """
         new, bias, log_scale = left_to_do(norm, new)
-        scale = limit_param(self, self.bypass_scale, self.now(self.scale_min), self.scale_max)
+        scale = limit_param(self, self.bypass_scale, self.scale_min, self.scale_max)
         scale = scale if keep is None else scale * keep
         return chains.bypass(original, new, scale, bias, log_scale, factor)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from icefall_alp.config.zipformer import ZipformerConfig
 if TYPE_CHECKING:
     from icefall_alp.models.zipformer.feedforward import FeedForward
     from icefall_alp.models.zipformer.layer import ZipformerLayer
+
+Rate: TypeAlias = float | Tensor  # in a recorded step () on the device, one tensor for one schedule
 
 FEATURE_DROP_PROB = 0.125
 
@@ -82,7 +84,7 @@ def draw_layers(layers: Sequence[ZipformerLayer], x: Tensor) -> list[LayerDraws]
     ]
 
 
-def skip_rates(layer: ZipformerLayer) -> dict[str, float]:
+def skip_rates(layer: ZipformerLayer) -> dict[str, Rate]:
     """How often a sequence leaves out each branch at present, by the names of `LayerDraws`."""
     rates = {
         "attention": layer.attention_skip_rate,
@@ -92,30 +94,32 @@ def skip_rates(layer: ZipformerLayer) -> dict[str, float]:
         "ff3": layer.ff3_skip_rate,
         "layer": layer.skip_rate,
     }
-    return {name: layer.now(rate) if layer.training else 0.0 for name, rate in rates.items()}
+    return {name: layer.rate(rate) if layer.training else 0.0 for name, rate in rates.items()}
 
 
-def dropout_rate(module: FeedForward) -> float:
+def dropout_rate(module: FeedForward) -> Rate:
     """Of the hidden layer at present."""
-    return module.now(module.dropout_p) if module.training else 0.0
+    return module.rate(module.dropout_p) if module.training else 0.0
 
 
-def sequence_masks(rates: Sequence[float], x: Tensor) -> list[Tensor | None]:
+def sequence_masks(rates: Sequence[Rate], x: Tensor) -> list[Tensor | None]:
     """For each rate 1 for the sequences of x (N, ...) that keep a branch, 0 for the others: (N, 1, 1); None for 0."""
     return _kept(rates, [1] * len(rates), x, rescale=False)
 
 
-def dropout_masks(rates: Sequence[float], channels: Sequence[int], x: Tensor) -> list[Tensor | None]:
+def dropout_masks(rates: Sequence[Rate], channels: Sequence[int], x: Tensor) -> list[Tensor | None]:
     """For each rate an inverted dropout mask (N, 1, channels) for what is made of x (N, ...); None for 0."""
     return _kept(rates, channels, x, rescale=True)
 
 
-def _kept(rates: Sequence[float], channels: Sequence[int], x: Tensor, rescale: bool) -> list[Tensor | None]:
+def _kept(rates: Sequence[Rate], channels: Sequence[int], x: Tensor, rescale: bool) -> list[Tensor | None]:
     masks: list[Tensor | None] = [None] * len(rates)
-    for rate in dict.fromkeys(rates):
-        if rate == 0.0:
+    places_of: dict[Rate, list[int]] = {}
+    for place, rate in enumerate(rates):
+        places_of.setdefault(rate, []).append(place)
+    for rate, places in places_of.items():
+        if not isinstance(rate, Tensor) and rate == 0.0:
             continue
-        places = [i for i, other in enumerate(rates) if other == rate]
         sizes = [len(x) * channels[i] for i in places]
         kept = (torch.rand(sum(sizes), device=x.device) >= rate).to(x.dtype)
         for i, mask in zip(places, (kept.div_(1.0 - rate) if rescale else kept).split(sizes), strict=True):

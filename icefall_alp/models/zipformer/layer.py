@@ -14,7 +14,7 @@ from icefall_alp.models.zipformer.draws import NOTHING, LayerDraws
 from icefall_alp.models.zipformer.feedforward import FeedForward
 from icefall_alp.models.zipformer.masks import Context
 from icefall_alp.models.zipformer.normalization import BiasNorm
-from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, fires
+from icefall_alp.models.zipformer.regularizers import Balancer, Whiten, decide
 from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
 
 
@@ -90,7 +90,9 @@ class ZipformerLayer(ScheduledModule):
 
     def _mixing(self, weights: Tensor) -> Tensor:
         """Weights (N, T, T); now and then, in training, uniform over the sources that are not hidden."""
-        if self.training and fires(self.now(self.const_attention_rate)):
-            allowed = (weights > 0).to(weights.dtype)
-            return allowed / allowed.sum(-1, keepdim=True)
-        return weights
+        uniform = self.training and decide(self, self.const_attention_rate)
+        if uniform is False:
+            return weights
+        allowed = (weights > 0).to(weights.dtype)
+        equal = allowed / allowed.sum(-1, keepdim=True)
+        return equal if uniform is True else torch.where(uniform, equal, weights)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from icefall_alp.models.kernels import chains
 from icefall_alp.models.zipformer.activations import bare
 from icefall_alp.models.zipformer.regularizers import limit_param
+from icefall_alp.models.zipformer.schedule import ScheduledModule
 
 
-class BiasNorm(nn.Module):
+class BiasNorm(ScheduledModule):
     """Normalisation over the last axis; output in float32."""
 
     log_scale_min, log_scale_max = -1.5, 1.5

@@ -4,7 +4,8 @@
 Each fires at random and only in training with gradients on; the implementation that the public checkpoints come
 from lets Balancer and Whiten fire in eval mode too, which changes nothing but gradients taken there. One that does
 not fire returns its input itself: no node in the graph, no copy. Decisions come from Python's `random`, so a
-checkpoint can keep its state.
+checkpoint can keep its state. In a step that is recorded all are in the graph, and with settings of zero they change
+nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.kernels.plain import RMS_PER_MEAN_ABS, mean_over_deviation
+from icefall_alp.models.kernels.plain import RMS_PER_MEAN_ABS, Numbers, mean_over_deviation
 from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
 
 PARAM_LIMIT_PROB = 0.6
@@ -28,6 +29,12 @@ def fires(prob: float) -> bool:
     return prob > 0.0 and random.random() <= prob
 
 
+def decide(module: ScheduledModule, prob: Scheduled) -> bool | Tensor:
+    """Draw one decision for this step; in a recorded step a truth value () on the device."""
+    answer = module.per_step(lambda: (1.0,) if fires(module.now(prob)) else None, 1)
+    return answer[0] > 0 if isinstance(answer, Tensor) else answer is not None
+
+
 def wants_gradient(module: nn.Module, x: Tensor) -> bool:
     """Whether a modifier has anything to modify."""
     return module.training and x.requires_grad and torch.is_grad_enabled()
@@ -35,29 +42,30 @@ def wants_gradient(module: nn.Module, x: Tensor) -> bool:
 
 class _LimitParam(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+    def forward(ctx, x: Tensor, settings: Numbers) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.limits = low, high
+        ctx.settings = settings
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        low, high = ctx.limits
+        low, high, turn = ctx.settings
         outwards = ((x < low) & (grad > 0)) | ((x > high) & (grad < 0))
-        return torch.where(outwards, -grad, grad), None, None
+        return torch.where(outwards, grad * (1.0 - 2.0 * turn), grad), None
 
 
-def limit_param(module: nn.Module, param: Tensor, low: float, high: float) -> Tensor:
+def limit_param(module: ScheduledModule, param: Tensor, low: Scheduled, high: float) -> Tensor:
     """With probability 0.6 turn around gradients that would move a parameter further outside [low, high]."""
-    if wants_gradient(module, param) and fires(PARAM_LIMIT_PROB):
-        return _LimitParam.apply(param, low, high)
-    return param
+    if not wants_gradient(module, param):
+        return param
+    settings = module.per_step(lambda: (module.now(low), high, 1.0) if fires(PARAM_LIMIT_PROB) else None, 3)
+    return param if settings is None else _LimitParam.apply(param, settings)
 
 
 class _PenalizeAbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, module: ScheduledModule, limit: float, penalty: float) -> Tensor:
+    def forward(ctx, x: Tensor, module: ScheduledModule, limit: float, penalty: Numbers) -> Tensor:
         # one byte for each element is kept, not x
         ctx.save_for_backward((x > limit).to(torch.int8) - (x < -limit).to(torch.int8))
         ctx.clock, ctx.penalty = module.clock, penalty
@@ -66,7 +74,7 @@ class _PenalizeAbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (sign,) = ctx.saved_tensors
-        return torch.add(grad, sign.to(grad.dtype) * (ctx.penalty * ctx.clock.loss_scale)), None, None, None
+        return torch.add(grad, sign.to(grad.dtype) * (ctx.penalty[0] * ctx.clock.loss_scale)), None, None, None
 
 
 def abs_penalty(
@@ -81,9 +89,10 @@ def abs_penalty(
         penalty: added.
         prob: else None.
     """
-    if wants_gradient(module, x) and fires(prob):
-        return lambda scores: _PenalizeAbs.apply(scores, module, limit, penalty)
-    return None
+    if not wants_gradient(module, x):
+        return None
+    settings = module.per_step(lambda: (penalty,) if fires(prob) else None, 1)
+    return None if settings is None else lambda scores: _PenalizeAbs.apply(scores, module, limit, settings)
 
 
 class _ScaleGrad(torch.autograd.Function):
@@ -111,15 +120,15 @@ class ScaleGrad(nn.Module):
 
 class _Balancer(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, limits: tuple[float, float, float, float], grad_scale: float, dim: int) -> Tensor:
+    def forward(ctx, x: Tensor, settings: Numbers, dim: int) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.limits, ctx.grad_scale, ctx.dim = limits, grad_scale, dim
+        ctx.settings, ctx.dim = settings, dim
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        return chains.balancer_gradient(x, grad, ctx.limits, ctx.grad_scale, ctx.dim), None, None, None
+        return chains.balancer_gradient(x, grad, ctx.settings, ctx.dim), None, None
 
 
 class Balancer(ScheduledModule):
@@ -145,29 +154,34 @@ class Balancer(ScheduledModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input, any shape with channels on `channel_dim`."""
-        if not (wants_gradient(self, x) and fires(self.now(self.prob))):
-            return x
-        limits = (
+        settings = self.per_step(self._settings, 5) if wants_gradient(self, x) else None
+        return x if settings is None else _Balancer.apply(x, settings, self.channel_dim)
+
+    def _settings(self) -> tuple[float, ...] | None:
+        """Limits of the mean over the deviation, those of the root mean square, and the scale of what is added."""
+        if not fires(self.now(self.prob)):
+            return None
+        return (
             mean_over_deviation(self.now(self.min_positive)),
             mean_over_deviation(self.now(self.max_positive)),
             RMS_PER_MEAN_ABS * self.now(self.min_abs),
             RMS_PER_MEAN_ABS * self.now(self.max_abs),
+            self.grad_scale,
         )
-        return _Balancer.apply(x, limits, self.grad_scale, self.channel_dim)
 
 
 class _Whiten(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, module: Whiten, limit: float) -> Tensor:
+    def forward(ctx, x: Tensor, module: Whiten, settings: Numbers) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.module, ctx.limit = module, limit
+        ctx.module, ctx.settings = module, settings
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         module = ctx.module
-        grad, module.violated = chains.whiten_gradient(x, grad, module.num_groups, ctx.limit, module.grad_scale)
+        grad, module.violated = chains.whiten_gradient(x, grad, module.num_groups, *ctx.settings)
         return grad, None, None
 
 
@@ -176,7 +190,8 @@ class Whiten(ScheduledModule):
 
     `prob`, the chance to look, is high after a violation was seen and low otherwise: it is part of the training
     state (`AudioEncoder.training_state`). Backward leaves its verdict in `violated`, on the device;
-    `settle_verdicts` turns those of a whole step into probabilities, waiting once.
+    `settle_verdicts` turns those of a whole step into probabilities, waiting once. `looks` is the last decision: a
+    recorded step has verdicts of those too that did not look.
     """
 
     min_prob, max_prob = 0.025, 0.25
@@ -185,13 +200,18 @@ class Whiten(ScheduledModule):
         super().__init__()
         self.whitening_limit, self.grad_scale, self.num_groups = whitening_limit, grad_scale, num_groups
         self.prob = self.max_prob
+        self.looks = False
         self.violated: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """The input (..., C)."""
-        if not (wants_gradient(self, x) and fires(self.prob)):
-            return x
-        return _Whiten.apply(x, self, self.now(self.whitening_limit))
+        settings = self.per_step(self._settings, 2) if wants_gradient(self, x) else None
+        return x if settings is None else _Whiten.apply(x, self, settings)
+
+    def _settings(self) -> tuple[float, float] | None:
+        """The limit of the metric, and the length of the step as a share of the gradient's."""
+        self.looks = fires(self.prob)
+        return (self.now(self.whitening_limit), self.grad_scale) if self.looks else None
 
 
 def settle_verdicts(modules: list[Whiten]) -> None:

@@ -2,7 +2,7 @@
 """Values that change with training time: piecewise-linear schedules read from one shared clock.
 
 A schedule is used only in training mode and once the clock has been set; otherwise its default is.
-Nothing here is a tensor, so nothing enters the state dict.
+Nothing here enters the state dict.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 from torch import Tensor, nn
+
+from icefall_alp.models.kernels.plain import Numbers
+from icefall_alp.models.zipformer.panel import Ask, Panel
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +49,12 @@ class Clock:
     Attributes:
         batch_count: how far training is, in reference batches; None until it is set.
         loss_scale: what the loss, a sum over the batch, is multiplied by before backward; number or scalar tensor.
+        panel: of the step that is being recorded, else None.
     """
 
     batch_count: float | None = None
     loss_scale: float | Tensor = 1.0
+    panel: Panel | None = None
 
 
 class ScheduledModule(nn.Module):
@@ -66,6 +71,20 @@ class ScheduledModule(nn.Module):
         if not self.training or self.clock.batch_count is None:
             return value.default
         return value.at(self.clock.batch_count)
+
+    def rate(self, value: Scheduled) -> float | Tensor:
+        """`now`; of a schedule in a recorded step a number on the device, the same tensor for the same schedule."""
+        panel = self.clock.panel
+        if panel is None or not isinstance(value, Schedule):
+            return self.now(value)
+        return panel.number(value, lambda: self.now(value))
+
+    def per_step(self, ask: Ask, size: int) -> Numbers | None:
+        """What `ask` answers: `size` numbers, or None for "nothing in this step".
+
+        In a recorded step a tensor (size,) that holds what it answers before each replay, zeros for None.
+        """
+        return ask() if self.clock.panel is None else self.clock.panel.read(ask, size)
 
 
 @cache

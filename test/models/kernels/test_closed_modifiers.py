@@ -14,7 +14,7 @@ def test_modifiers_equal_differentiated_losses(shape):
     torch.manual_seed(0)
     x, grad = torch.randn(shape) * 3 + 1, torch.randn(shape)
     limits = (-0.1, 0.1, 0.2, 1.0)
-    ours, reference = (form.balancer_gradient(x, grad, limits, 0.04, -1) for form in (closed_modifiers, plain))
+    ours, reference = (form.balancer_gradient(x, grad, (*limits, 0.04), -1) for form in (closed_modifiers, plain))
     torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
     for groups, limit in ((1, 1.5), (2, 1.0), (3, 1e9)):
         (ours, saw), (reference, seen) = (

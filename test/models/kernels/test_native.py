@@ -187,7 +187,7 @@ def test_balancer(shape, dim, dtype):
     x, grad = (3 * torch.randn(shape) + 1).to(dtype), torch.randn(shape).to(dtype)
     half = 2 * shape[-1]
     part = torch.cat((x, x), dim=-1)[..., : half // 2]
-    arguments = (grad, (-0.1, 0.1, 0.2, 1.0), 0.04, dim)
+    arguments = (grad, (-0.1, 0.1, 0.2, 1.0, 0.04), dim)
     expected = plain.balancer_gradient(x, *arguments)
     tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 1e-2}
     for ours in (native.balancer_gradient(x, *arguments), native.balancer_gradient(part, *arguments)):
@@ -197,7 +197,7 @@ def test_balancer(shape, dim, dtype):
 @pytest.mark.parametrize("x", [torch.randn(1, 8, 26, 19).permute(0, 2, 3, 1), torch.randn(8, 40).t()])
 def test_balancer_of_one_image_whose_channels_are_outermost(x):
     """Its rows are a view in which channels are the longer distance."""
-    arguments = (torch.randn(x.shape), (-0.1, 0.1, 0.2, 1.0), 0.04, -1)
+    arguments = (torch.randn(x.shape), (-0.1, 0.1, 0.2, 1.0, 0.04), -1)
     ours, expected = (form.balancer_gradient(x, *arguments) for form in (native, plain))
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 

@@ -74,7 +74,7 @@ def test_modifiers_leave_white_and_balanced_activations_alone():
     torch.manual_seed(0)
     x, grad = torch.randn(4000, 4), torch.randn(4000, 4)
     limits = plain.mean_over_deviation(0.05), plain.mean_over_deviation(0.95), 0.2, 100.0
-    torch.testing.assert_close(plain.balancer_gradient(x, grad, limits, 0.04, -1), grad)
+    torch.testing.assert_close(plain.balancer_gradient(x, grad, (*limits, 0.04), -1), grad)
     kept, violated = plain.whiten_gradient(x, grad, 1, 2.0, 0.01)
     assert torch.equal(kept, grad) and not violated
     assert abs(float(plain.whitening_metric(x, 1)) - 1) < 0.01

@@ -104,20 +104,6 @@ def test_swoosh_of_images_with_channels_innermost(monkeypatch, eight_bit):
     assert not eight_bit or (error > 1e-3 and abs(float((slope - exact).mean())) < 1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("dim", [1, -1])
-@pytest.mark.parametrize("shape", [(40, 6, 3), (1, 5, 1), (3, 70, 9), (0, 4, 6), (5, 2, 1100)])
-def test_balancer(shape, dim, dtype):
-    torch.manual_seed(0)
-    x, grad = (3 * torch.randn(shape) + 1).to(dtype), torch.randn(shape).to(dtype)
-    ours, expected = (
-        form.balancer_gradient(x, grad, (-0.1, 0.1, 0.2, 1.0), 0.04, dim) for form in (triton_forms, plain)
-    )
-    assert ours.dtype == dtype
-    rounding = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2**-7, "atol": 0}
-    torch.testing.assert_close(ours, expected, **rounding)
-
-
 def test_scores_are_written_when_something_wants_to_see_them():
     (q, k, *rest), constants = chain_cases.arguments("attention_weights", "odd")
     seen = []

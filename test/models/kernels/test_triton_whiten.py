@@ -141,3 +141,19 @@ def test_products_that_judge_are_counted_for_mfu():
 
 def test_chains_of_a_gpu_use_it():
     assert triton_forms.whiten_gradient is triton_whiten.whiten_gradient
+
+
+@pytest.mark.parametrize("form", [triton_whiten, plain])
+def test_settings_on_the_device_are_read_there(form):
+    x, grad = correlated((3, 50, 12), torch.float32)
+    (told, violated), (live, live_violated) = (
+        form.whiten_gradient(x, grad, 3, *settings) for settings in ((0.5, 0.3), torch.tensor((0.5, 0.3)))
+    )
+    torch.testing.assert_close(live, told, rtol=1e-6, atol=1e-7)
+    assert violated and live_violated and not torch.equal(live, grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_of_zero_reads_no_activations_and_changes_no_bit(dtype):
+    x, grad = torch.full((3, 50, 12), torch.nan, dtype=dtype), torch.randn(3, 50, 12).to(dtype)
+    assert torch.equal(triton_whiten.whiten_gradient(x, grad, 3, *torch.zeros(2))[0], grad)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from icefall_alp.models.kernels.closed_modifiers import balancer_gradient, whiten_gradient  # noqa: F401  (chains too)
 from icefall_alp.models.kernels.plain import (  # noqa: F401  (a library is as good at some)
     SLOPE,
+    ScorePenalty,
     by_head,
     depthwise_image_conv,
     mix,
@@ -354,12 +355,12 @@ def attention_softmax(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tens
 
 def attention_weights(  # noqa: D103
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
-    modify: Callable[[Tensor], Tensor] | None,
+    penalty: ScorePenalty | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     q, k = by_head(q, num_heads), by_head(k, num_heads)
     if p is None:
         scores = torch.bmm(q, k.transpose(1, 2))
     else:
         scores = attention_scores(q, k, by_head(p, num_heads), pos.repeat_interleave(p.shape[0], dim=0))
-    scores = scores if modify is None else modify(scores)
+    scores = scores if penalty is None else penalty(scores)
     return attention_softmax(scores.unflatten(0, (num_heads, -1)), bias)

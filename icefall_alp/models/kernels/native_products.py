@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 import torch
@@ -14,6 +13,7 @@ from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import rows_of
 from icefall_alp.models.kernels.frozen import panels_of
 from icefall_alp.models.kernels.native_library import call
+from icefall_alp.models.kernels.plain import ScorePenalty
 
 TYPES = (torch.float32, torch.bfloat16)
 operations = 0  # of matrix products and convolutions so far, two for each multiplication: PyTorch does not see them
@@ -253,10 +253,10 @@ def float32(*parameters: Tensor) -> bool:
 
 def attention_weights(  # noqa: D103
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
-    modify: Callable[[Tensor], Tensor] | None,
+    penalty: ScorePenalty | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    if modify is not None or not known(q, k, p, pos) or not _attend(q, k, p, pos, bias, num_heads):
-        return closed.attention_weights(q, k, p, pos, bias, num_heads, modify)
+    if penalty is not None or not known(q, k, p, pos) or not _attend(q, k, p, pos, bias, num_heads):
+        return closed.attention_weights(q, k, p, pos, bias, num_heads, penalty)
     q, k, p, pos = rows_of(q), rows_of(k), None if p is None else rows_of(p), None if p is None else pos.contiguous()
     if torch.is_grad_enabled():
         return _AttentionWeights.apply(q, k, p, pos, bias, num_heads)

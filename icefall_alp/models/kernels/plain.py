@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +23,24 @@ TINY = 1e-20
 RMS_PER_MEAN_ABS = 1.25331413732
 # atanh(2p - 1) times this approximates the mean/deviation of a Gaussian that is positive with probability p
 MEAN_PER_ATANH = 0.8139535143
+
+
+class ScorePenalty(Protocol):
+    """The identity on scores. The gradient of those above `limit` grows by `strength()`, that below -limit shrinks.
+
+    Attributes:
+        limit: of a score's absolute value.
+        settings: the penalty; in a recorded step (1,) on the device, and 0 in a step without.
+    """
+
+    limit: float
+    settings: Numbers
+
+    def strength(self) -> Number:
+        """The penalty times the scale of the loss, known in backward."""
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Any shape."""
 
 
 def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:
@@ -153,19 +171,18 @@ def attention_softmax(scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tens
 
 def attention_weights(
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
-    modify: Callable[[Tensor], Tensor] | None,
+    penalty: ScorePenalty | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`attention_scores`, without positions where p is None, and `attention_softmax` over them.
 
-    q, k and p are (N, T, heads * width), pos (heads, width, 2T-1). `modify` is the identity but for gradients: it sees
-    the scores (B, T, T) before the softmax.
+    q, k and p are (N, T, heads * width), pos (heads, width, 2T-1). The penalty sees the scores (B, T, T).
     """
     q, k = by_head(q, num_heads), by_head(k, num_heads)
     if p is None:
         scores = q @ k.transpose(1, 2)
     else:
         scores = attention_scores(q, k, by_head(p, num_heads), pos.repeat_interleave(p.shape[0], dim=0))
-    scores = scores if modify is None else modify(scores)
+    scores = scores if penalty is None else penalty(scores)
     return attention_softmax(scores.unflatten(0, (num_heads, -1)), bias)
 
 

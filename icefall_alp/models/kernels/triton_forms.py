@@ -8,7 +8,6 @@ element instead, rounded at random without bias (noise up to 1/255).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 import torch
 import triton
@@ -26,7 +25,7 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
     rows_of,
     sum_groups,
 )
-from icefall_alp.models.kernels.plain import by_head
+from icefall_alp.models.kernels.plain import Number, ScorePenalty, by_head
 from icefall_alp.models.kernels.triton_balancer import balancer_gradient  # noqa: F401
 from icefall_alp.models.kernels.triton_tiles import STEPS, as_one_row, programs_for, sizes_of, tile_for, whole_rows_for
 from icefall_alp.models.kernels.triton_whiten import whiten_gradient  # noqa: F401
@@ -240,37 +239,47 @@ class _Residual(torch.autograd.Function):
         return grad_x, grad_branch, None, None
 
 
+def _on_the_device(value: Number, x: Tensor) -> Tensor:
+    """A number where x is, for a kernel to read."""
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=torch.float32, device=x.device)
+
+
 class _ShiftedSoftmax(torch.autograd.Function):
     """Weights (heads, N, T, T) from content (B, T, T), relative scores (B, T, 2T-1) or None, and what hides sources.
 
-    A copy of the first head's weights spares the slice's backward, which would fill a whole gradient with zeros.
+    A copy of the first head's weights spares the slice's backward, which would fill a whole gradient with zeros. Of
+    scores that are penalised one byte each is kept.
     """
 
     @staticmethod
     def forward(
-        ctx, content: Tensor, relative: Tensor | None, bias: Tensor | None, num_heads: int
+        ctx, content: Tensor, relative: Tensor | None, bias: Tensor | None, num_heads: int, penalty: ScorePenalty | None
     ) -> tuple[Tensor, Tensor]:
         batch, frames, _ = content.shape
-        weights = torch.empty_like(content)
+        weights, live = torch.empty_like(content), penalty is not None and isinstance(penalty.settings, Tensor)
+        side = None if penalty is None else torch.empty_like(content, dtype=torch.int8)
         bias = None if bias is None else bias.expand(batch // num_heads, -1, -1)
         strides = (0, 0) if bias is None else (bias.stride(0), 0 if bias.shape[1] == 1 else bias.stride(1))
         if content.numel():
             tile = whole_rows_for(frames)
             kernels.shifted_softmax_forward[programs_for(batch * frames, frames, tile)](
                 content, content if relative is None else relative, content if bias is None else bias, weights,
-                batch * frames, frames, batch // num_heads, *strides,
-                HAS_RELATIVE=relative is not None, HAS_BIAS=bias is not None, **tile,
+                weights if side is None else side, penalty.settings if live else weights,
+                0.0 if penalty is None else penalty.limit, batch * frames, frames, batch // num_heads, *strides,
+                HAS_RELATIVE=relative is not None, HAS_BIAS=bias is not None, HAS_SIDE=side is not None, LIVE=live,
+                **tile,
             )  # fmt: skip
-        ctx.save_for_backward(weights)
-        ctx.has_relative = relative is not None
+        ctx.save_for_backward(weights, side)
+        ctx.has_relative, ctx.penalty = relative is not None, penalty
         ctx.set_materialize_grads(False)
         weights = weights.view(num_heads, -1, frames, frames)
         return weights, weights[0].clone()
 
     @staticmethod
     @closed.once
-    def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor, Tensor | None, None, None]:
-        (weights,) = ctx.saved_tensors
+    def backward(ctx, grad: Tensor | None, grad_first: Tensor | None) -> tuple[Tensor | None, ...]:
+        weights, side = ctx.saved_tensors
+        strength = weights if side is None else _on_the_device(ctx.penalty.strength(), weights)
         batch, frames, _ = weights.shape
         grad = torch.zeros_like(weights) if grad is None else grad.contiguous()
         grad_first = None if grad_first is None else grad_first.contiguous()
@@ -280,10 +289,11 @@ class _ShiftedSoftmax(torch.autograd.Function):
             tile = whole_rows_for(frames)
             kernels.shifted_softmax_backward[programs_for(batch * frames, frames, tile)](
                 grad, grad if grad_first is None else grad_first, weights, grad_content,
-                grad_content if grad_relative is None else grad_relative, batch * frames, frames,
-                0 if grad_first is None else len(grad_first) * frames, HAS_RELATIVE=ctx.has_relative, **tile,
+                grad_content if grad_relative is None else grad_relative, weights if side is None else side, strength,
+                batch * frames, frames, 0 if grad_first is None else len(grad_first) * frames,
+                HAS_RELATIVE=ctx.has_relative, HAS_SIDE=side is not None, **tile,
             )  # fmt: skip
-        return grad_content, grad_relative, None, None
+        return grad_content, grad_relative, None, None, None
 
 
 def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
@@ -333,12 +343,10 @@ def residual(x: Tensor, branch: Tensor, keep: Tensor | None) -> tuple[Tensor, Te
 
 def attention_weights(
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
-    modify: Callable[[Tensor], Tensor] | None,
+    penalty: ScorePenalty | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The scores are never written, unless `modify` wants to see them."""
-    if modify is not None:
-        return closed.attention_weights(q, k, p, pos, bias, num_heads, modify)
+    """The scores are never written."""
     relative = None if p is None else (by_head(p, num_heads).unflatten(0, (num_heads, -1)).flatten(1, 2) @ pos)
     relative = relative if p is None else relative.view(-1, p.shape[1], pos.shape[-1])
     content = torch.bmm(by_head(q, num_heads), by_head(k, num_heads).transpose(1, 2))
-    return _ShiftedSoftmax.apply(content, relative, bias, num_heads)
+    return _ShiftedSoftmax.apply(content, relative, bias, num_heads, penalty)

@@ -276,16 +276,27 @@ def residual_backward(
 
 @triton.jit
 def shifted_softmax_forward(
-    content_at, relative_at, bias_at, weights_at, rows, frames, per_head, bias_item, bias_row,
-    HAS_RELATIVE: tl.constexpr, HAS_BIAS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    content_at, relative_at, bias_at, weights_at, side_at, penalty_at, limit,
+    rows, frames, per_head, bias_item, bias_row,
+    HAS_RELATIVE: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_SIDE: tl.constexpr, LIVE: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Targets (rows) of all matrices: softmax over sources of content + relative[source - target + T - 1] + bias."""
+    """Targets (rows) of all matrices: softmax over sources of content + relative[source - target + T - 1] + bias.
+
+    Optionally, before the bias, on which side of the limits a score is: 1, 0 or -1.
+    """
     row, start, source, inside = own_tile(rows, frames, ROWS, BLOCK)
     target = row % frames
     score = tl.load(content_at + start + source, mask=inside, other=-1e30).to(tl.float32)
     if HAS_RELATIVE:
         window = row.to(tl.int64) * (2 * frames - 1) + frames - 1 - target
         score += tl.load(relative_at + window + source, mask=inside, other=0.0).to(tl.float32)
+    if HAS_SIDE:
+        written = rows
+        if LIVE:
+            written = tl.where(tl.load(penalty_at) != 0.0, rows, 0)
+        side = tl.where(score > limit, 1, 0) - tl.where(score < -limit, 1, 0)
+        tl.store(side_at + start + source, side.to(tl.int8), mask=inside & (row < written))
     if HAS_BIAS:
         hidden = row // frames % per_head * bias_item + target * bias_row
         score += tl.load(bias_at + hidden + source, mask=inside, other=0.0).to(tl.float32)
@@ -296,18 +307,23 @@ def shifted_softmax_forward(
 
 @triton.jit
 def shifted_softmax_backward(
-    grad_at, first_at, weights_at, grad_content_at, grad_relative_at, rows, frames, first_rows,
-    HAS_RELATIVE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    grad_at, first_at, weights_at, grad_content_at, grad_relative_at, side_at, strength_at, rows, frames, first_rows,
+    HAS_RELATIVE: tl.constexpr, HAS_SIDE: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Targets: gradients of the content and of the relative scores, these zero outside of the shifted window.
 
-    The first rows have another gradient in addition, that of the first head's weights on their own.
+    The first rows have another gradient in addition, that of the first head's weights on their own. Without strength
+    the sides are not read.
     """
     row, start, source, inside = own_tile(rows, frames, ROWS, BLOCK)
     weights = tl.load(weights_at + start + source, mask=inside, other=0.0).to(tl.float32)
     grad = tl.load(grad_at + start + source, mask=inside, other=0.0).to(tl.float32)
     grad += tl.load(first_at + start + source, mask=inside & (row < first_rows), other=0.0).to(tl.float32)
     score = weights * (grad - tl.sum(weights * grad, 1)[:, None])
+    if HAS_SIDE:
+        strength = tl.load(strength_at).to(tl.float32)
+        told = inside & (row < tl.where(strength != 0.0, rows, 0))
+        score += strength * tl.load(side_at + start + source, mask=told, other=0).to(tl.float32)
     tl.store(grad_content_at + start + source, score.to(grad_content_at.dtype.element_ty), mask=inside)
     if HAS_RELATIVE:
         places, target = 2 * frames - 1, row % frames

@@ -11,14 +11,14 @@ nothing.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.kernels.plain import RMS_PER_MEAN_ABS, Numbers, mean_over_deviation
-from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
+from icefall_alp.models.kernels.plain import RMS_PER_MEAN_ABS, Number, Numbers, mean_over_deviation
+from icefall_alp.models.zipformer.schedule import Clock, Scheduled, ScheduledModule, schedule
 
 PARAM_LIMIT_PROB = 0.6
 BALANCER_PROB = schedule((0, 0.5), (8000, 0.125), default=0.4)
@@ -65,21 +65,36 @@ def limit_param(module: ScheduledModule, param: Tensor, low: Scheduled, high: fl
 
 class _PenalizeAbs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, module: ScheduledModule, limit: float, penalty: Numbers) -> Tensor:
+    def forward(ctx, x: Tensor, penalty: AbsPenalty) -> Tensor:
         # one byte for each element is kept, not x
-        ctx.save_for_backward((x > limit).to(torch.int8) - (x < -limit).to(torch.int8))
-        ctx.clock, ctx.penalty = module.clock, penalty
+        ctx.save_for_backward((x > penalty.limit).to(torch.int8) - (x < -penalty.limit).to(torch.int8))
+        ctx.penalty = penalty
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (sign,) = ctx.saved_tensors
-        return torch.add(grad, sign.to(grad.dtype) * (ctx.penalty[0] * ctx.clock.loss_scale)), None, None, None
+        return torch.add(grad, sign.to(grad.dtype) * ctx.penalty.strength()), None
 
 
-def abs_penalty(
-    module: ScheduledModule, x: Tensor, limit: float, penalty: float, prob: float
-) -> Callable[[Tensor], Tensor] | None:
+@dataclass(frozen=True)
+class AbsPenalty:
+    """A `ScorePenalty` whose clock knows the scale of the loss."""
+
+    clock: Clock
+    limit: float
+    settings: Numbers
+
+    def strength(self) -> Number:
+        """The penalty times the scale of the loss, known in backward."""
+        return self.settings[0] * self.clock.loss_scale
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Any shape."""
+        return _PenalizeAbs.apply(scores, self)
+
+
+def abs_penalty(module: ScheduledModule, x: Tensor, limit: float, penalty: float, prob: float) -> AbsPenalty | None:
     """With probability `prob` what adds penalty * sign to the gradient of the summed loss where a score is above limit.
 
     Args:
@@ -92,7 +107,7 @@ def abs_penalty(
     if not wants_gradient(module, x):
         return None
     settings = module.per_step(lambda: (penalty,) if fires(prob) else None, 1)
-    return None if settings is None else lambda scores: _PenalizeAbs.apply(scores, module, limit, settings)
+    return None if settings is None else AbsPenalty(module.clock, limit, settings)
 
 
 class _ScaleGrad(torch.autograd.Function):

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from icefall_alp.models.kernels import plain
+from icefall_alp.models.zipformer.regularizers import AbsPenalty
+from icefall_alp.models.zipformer.schedule import Clock
 from test.models.kernels import chain_cases
 
 triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
@@ -104,15 +106,24 @@ def test_swoosh_of_images_with_channels_innermost(monkeypatch, eight_bit):
     assert not eight_bit or (error > 1e-3 and abs(float((slope - exact).mean())) < 1e-4)
 
 
-def test_scores_are_written_when_something_wants_to_see_them():
-    (q, k, *rest), constants = chain_cases.arguments("attention_weights", "odd")
-    seen = []
-    weights, first = triton_forms.attention_weights(q, k, *rest, 2, lambda scores: seen.append(scores) or scores)
-    expected, _ = triton_forms.attention_weights(q, k, *rest, *constants)
+@pytest.mark.parametrize("positions", [True, False])
+@pytest.mark.parametrize("settings", [(0.01,), torch.tensor([0.01]), torch.tensor([0.0])])
+@pytest.mark.parametrize("loss_scale", [0.5, torch.tensor(0.5)])
+def test_scores_beyond_the_limit_are_penalised_and_never_written(positions, settings, loss_scale):
+    """A penalty of 0 on the device is none, in a step that is recorded."""
+    settings, loss_scale = (x.to(DEVICE) if torch.is_tensor(x) else x for x in (settings, loss_scale))
+    (q, k, p, pos, bias), (num_heads, _) = chain_cases.arguments("attention_weights", "odd")
+    penalty = AbsPenalty(Clock(loss_scale=loss_scale), 0.5, settings)
+    tensors = (q, k, p, pos) if positions else (q, k, None, None)
+    leaves, found = [x for x in tensors if x is not None], []
+    for form, with_penalty in ((triton_forms, penalty), (plain, penalty), (plain, None)):
+        weights, first = form.attention_weights(*tensors, bias, num_heads, with_penalty)
+        grads = torch.autograd.grad(weights.square().sum() + first.sum(), leaves)
+        found.append((weights, torch.cat([grad.flatten() for grad in grads])))
+    (weights, ours), (expected, penalised), (_, free) = found
     torch.testing.assert_close(weights, expected)
-    assert torch.equal(first, weights[0])
-    q, k, p = (plain.by_head(x, 2) for x in (q, k, rest[0]))
-    torch.testing.assert_close(seen[0], plain.attention_scores(q, k, p, rest[1].repeat_interleave(3, dim=0)))
+    torch.testing.assert_close(ours, penalised, rtol=1e-4, atol=1e-5)
+    assert torch.equal(penalised, free) == (not settings[0])
 
 
 def test_positions_may_be_left_out():

@@ -84,6 +84,8 @@ class Trial:
     def __init__(self, script: Path, config: list[str], overrides: list[str]) -> None:
         config_class, self._build_objective, build_dataset = wiring(script)
         self._config: TrainConfig = load_config(config_class, config, overrides)
+        if self._config.training.record_steps:
+            raise UserError("find durations without training.record_steps, train with half: recordings hold as much")
         data, seed = self._config.data, self._config.seed
         self.dataset = build_dataset(data, data.train_cuts, training=True, seed=seed)
         self.durations = self.dataset.durations

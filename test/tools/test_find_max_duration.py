@@ -16,6 +16,7 @@ from faults.workbench import ENCODER, Workbench
 from find_max_duration import LARGEST, largest
 
 from icefall_alp.config.loader import save_config
+from icefall_alp.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "egs/captionstew/ALP/zipformer/train_tagging.py"
@@ -86,6 +87,13 @@ def test_a_killed_search_leaves_no_trial_running(tmp_path):
     while Path(f"/proc/{trial}/stat").exists() and Path(f"/proc/{trial}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_recorded_steps_are_refused(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("training: {record_steps: true}\n")
+    with pytest.raises(UserError, match="train with half: recordings hold as much"):
+        find_max_duration.Trial(SCRIPT, [str(config)], [])
 
 
 def test_more_memory_fits_longer_batches(tmp_path):

@@ -26,11 +26,12 @@ from torch import Tensor
 
 from benchmarks import _workload
 from icefall_alp.models.kernels import chains
+from icefall_alp.models.zipformer.panel import Panel
 from icefall_alp.utils.errors import UserError
 
 BYTES, INSTRUCTIONS = 4.8e12, 33.5e12  # per second: the maker's memory bandwidth, and half of its float32 operations
 CAPABILITY, WARP = 90, 32
-TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8"}
+TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8", torch.int8: "i8"}
 INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+ )?(\w[\w.]*)(.*)", re.M)
 
 
@@ -86,28 +87,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Record the launches of a step in both precisions, compile, print a line each."""
+    """Record the launches of a step in both precisions, and of a recorded one; compile, print a line each."""
     if os.environ.get("TRITON_INTERPRET"):
         raise UserError("TRITON_INTERPRET is set: Triton interprets its kernels instead of compiling them; unset it")
     launches: dict[tuple[str, ...], Launch] = {}
-    for half in (False, True):
-        step = _workload.same_draws(partial(_step, arguments, half))
+    for half, told in ((False, False), (True, False), (True, True)):
+        step = _workload.same_draws(partial(_step, arguments, half, told))
         for launch in recorded(step):
             if launch.key not in launches or launch.elements > launches[launch.key].elements:
                 launches[launch.key] = launch
-    print(f"{'kernel':58} registers spilt calls  bytes instructions  arithmetic / memory")
+    print(f"{'kernel':72} registers spilt calls  bytes instructions  arithmetic / memory")
     for key, launch in sorted(launches.items()):
         registers, spilt, calls, instructions = compiled(launch)
         size = launch.bytes / launch.elements
         ratio = instructions / INSTRUCTIONS / (size / BYTES)
         spent = "matrix products" if "PRECISION" in launch.constants else f"{instructions:12.1f} {ratio:20.2f}"
-        print(f"{' '.join(key):58} {registers:9} {spilt:5} {calls:5} {size:6.1f} {spent:>33}")
+        print(f"{' '.join(key):72} {registers:9} {spilt:5} {calls:5} {size:6.1f} {spent:>33}")
 
 
-def _step(arguments: argparse.Namespace, half: bool) -> None:
+def _step(arguments: argparse.Namespace, half: bool, told: bool) -> None:
     arguments.device = torch.device("cpu")
     encoder = _workload.build_encoder(arguments).train()
     encoder.set_batch_count(0.0)
+    encoder.clock.panel = Panel(arguments.device) if told else None
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         encoder_out, _ = encoder(torch.randn(2, 1000, 80), torch.tensor([1000, 990]))
     encoder_out.float().sum().backward()

@@ -73,22 +73,33 @@ class RecordedEncode:
     def __init__(self, encoder: AudioEncoder, record: Record) -> None:
         self._encoder, self._plain, self._record = encoder, encoder.encode, record
         self._shared = _Shared()
-        self._seen: set[tuple[int, ...]] = set()
-        self._recordings: dict[tuple[int, ...], _Recording] = {}
+        self._seen: dict[tuple[object, ...], float | None] = {}  # shapes, and how far training was
+        self._recordings: dict[tuple[object, ...], _Recording] = {}
         self._parameters = [p for p in encoder.parameters() if p.requires_grad]
 
     def __call__(self, features: Tensor, lens: Tensor, padded: bool) -> Tensor:
-        """As `AudioEncoder.encode`; not recorded is a shape's first batch, nor one whose operations are counted."""
+        """As `AudioEncoder.encode`; an update where a shape is new is run, and one whose operations are counted.
+
+        What is run may draw other masks than a replay, and an update may encode a batch twice with the same ones.
+        """
         if not (self._encoder.training and torch.is_grad_enabled()) or is_in_torch_dispatch_mode():
             return self._plain(features, lens, padded)
-        key = (*features.shape, torch.is_autocast_enabled(features.device.type))
+        kind, now = features.device.type, self._encoder.clock.batch_count
+        key = (*features.shape, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
         if key not in self._recordings:
-            if key not in self._seen or len(self._recordings) == MOST:
-                self._seen.add(key)
+            if self._seen.setdefault(key, now) == now or len(self._recordings) == MOST:
                 return self._plain(features, lens, padded)
-            step = _Step(self._encoder, self._plain)
-            self._recordings[key] = _Recording(step, features, lens, self._record, self._shared)
+            self._recordings[key] = self._recorded(features, lens)
         return _Replay.apply(self._recordings[key], features, lens, *self._parameters)
+
+    def _recorded(self, features: Tensor, lens: Tensor) -> _Recording:
+        try:
+            return _Recording(_Step(self._encoder, self._plain), features, lens, self._record, self._shared)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                "training.record_steps: no memory for a recording, which takes as much as a step besides; "
+                "lower data.max_duration or set it to false"
+            ) from error
 
 
 class _Step(nn.Module):
@@ -149,9 +160,6 @@ class _Recording:
     def __init__(self, step: _Step, features: Tensor, lens: Tensor, record: Record, shared: _Shared) -> None:
         self._step, self._clock, self._shared = step, step.encoder.clock, shared
         self._whitens = [module for module in step.modules() if isinstance(module, Whiten)]
-        # Leaves of their own: those of the model hang on streams and hooks that a recording must not touch.
-        self._leaves = {name: p.detach().requires_grad_(p.requires_grad) for name, p in step.named_parameters()}
-        self._wanted = [leaf for leaf in self._leaves.values() if leaf.requires_grad]
         self._panel, self._loss_scale = Panel(features.device), torch.ones((), device=features.device)
         self._features, self._lens = shared.like("features", features), torch.empty_like(lens)
         with preserved_rng():
@@ -168,6 +176,9 @@ class _Recording:
         self._panel.refresh()
 
     def _forward(self) -> None:
+        # Leaves of their own: those of the model hang on streams and hooks that a recording must not touch.
+        leaves = {name: p.detach().requires_grad_(p.requires_grad) for name, p in self._step.named_parameters()}
+        self._wanted = [leaf for leaf in leaves.values() if leaf.requires_grad]
         kind = self._features.device.type
         self._panel.restart()
         self._clock.panel = self._panel
@@ -175,7 +186,7 @@ class _Recording:
         as_now = {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
         try:
             with torch.enable_grad(), torch.autocast(kind, **as_now, cache_enabled=False):
-                self._graph = torch.func.functional_call(self._step, self._leaves, (self._features, self._lens))
+                self._graph = torch.func.functional_call(self._step, leaves, (self._features, self._lens))
         finally:
             self._clock.panel = None
         self._out = self._shared.like("out", self._graph)
@@ -183,16 +194,19 @@ class _Recording:
 
     def _backward(self) -> None:
         self._grad = self._shared.like("grad", self._graph)
-        scale, verdicts = self._clock.loss_scale, [module.violated for module in self._whitens]
+        scale, verdicts = self._clock.loss_scale, [(module, module.violated) for module in self._whitens]
         self._clock.loss_scale = self._loss_scale
+        for module in self._whitens:
+            module.violated = None
         with torch.autocast(self._features.device.type, enabled=False):  # as a backward is called
             found = torch.autograd.grad(self._graph, self._wanted, self._grad, allow_unused=True)
         self._clock.loss_scale, self._graph = scale, None
         self._used = [grad is not None for grad in found]
         places = [place for place, used in zip(self._shared.places(self._wanted), self._used, strict=True) if used]
         torch._foreach_copy_(places, [grad for grad in found if grad is not None])
-        self._verdicts = torch.stack([module.violated for module in self._whitens])
-        for module, violated in zip(self._whitens, verdicts, strict=True):
+        self._judging = [module for module in self._whitens if module.violated is not None]
+        self._verdicts = [module.violated for module in self._judging]
+        for module, violated in verdicts:
             module.violated = violated
 
     def forward(self, features: Tensor, lens: Tensor) -> tuple[Tensor, int]:
@@ -203,15 +217,16 @@ class _Recording:
         return self._out.detach(), self._shared.turn
 
     def backward(self, grad: Tensor, turn: int) -> list[Tensor | None]:
-        """Gradients of the parameters; leaves the verdicts of those Whitens that looked."""
+        """Gradients of the parameters, once; leaves the verdicts of those Whitens that looked."""
         if turn != self._shared.turn:
-            raise RuntimeError("another batch was encoded between this one's forward and its backward")
+            raise RuntimeError("what this backward needs is gone: another batch was encoded, or it was called before")
         self._grad.copy_(grad)
         scale = self._clock.loss_scale
         self._loss_scale.copy_(scale) if isinstance(scale, Tensor) else self._loss_scale.fill_(scale)
         self._replay_backward()
-        for module, violated in zip(self._whitens, self._verdicts.clone().unbind(), strict=True):
-            module.violated = violated if module.looks else module.violated
+        self._shared.turn += 1
+        for module, violated in zip(self._judging, self._verdicts, strict=True):
+            module.violated = violated.clone() if module.looks else module.violated
         grads = _shaped(self._shared.gradients[0].clone(), self._wanted)
         return [grad if used else None for grad, used in zip(grads, self._used, strict=True)]
 

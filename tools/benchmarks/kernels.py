@@ -31,7 +31,7 @@ from icefall_alp.utils.errors import UserError
 
 BYTES, INSTRUCTIONS = 4.8e12, 33.5e12  # per second: the maker's memory bandwidth, and half of its float32 operations
 CAPABILITY, WARP = 90, 32
-TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8", torch.int8: "i8"}
+TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8", torch.int8: "i8", torch.int64: "i64"}
 INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+ )?(\w[\w.]*)(.*)", re.M)
 
 

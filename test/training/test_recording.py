@@ -20,7 +20,7 @@ from icefall_alp.config import TrainingConfig
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models import AudioEncoder
 from icefall_alp.models.kernels import chains, closed, closed_modifiers, plain
-from icefall_alp.models.zipformer import draws
+from icefall_alp.models.zipformer import attention, draws
 from icefall_alp.models.zipformer import encoder as encoder_module
 from icefall_alp.models.zipformer.panel import Panel
 from icefall_alp.training import recording
@@ -106,6 +106,8 @@ def test_a_replayed_step_is_the_step_with_the_decisions_of_its_own_turn(form):
 @pytest.mark.parametrize("asleep", [False, True])
 def test_every_regulariser_matters_in_a_replay(on_tape, monkeypatch, asleep):
     """All look in the step that is compared, none before: a replay that does not ask would differ."""
+    monkeypatch.setattr(attention, "SCORE_LIMIT", 1e-3)
+    monkeypatch.setattr(attention, "SCORE_PENALTY", 10.0)
     run, replayed = build(False), build(True)
     found = []
     for step, draw in enumerate((1.0, 1.0, 0.0)):
@@ -190,6 +192,8 @@ def test_micro_batches_add_their_gradients(on_tape):
     found = []
     for encoder in (run, replayed):
         for step in range(6):
+            if step == 2:  # the first of the recording
+                encoder.zero_grad()
             encoder.set_batch_count(EARLY + step // 2)
             random.seed(step)
             torch.manual_seed(step)
@@ -331,16 +335,28 @@ def test_a_run_of_contrastive_steps_is_the_same(bench, on_tape, monkeypatch, acc
 
 
 def test_whitens_that_do_not_judge_do_not_count(on_tape):
-    """Of a part that is not trained; a verdict of before the recording is not one of the recording."""
+    """Of a part that is not trained."""
     run, replayed = build(False), build(False)
     for encoder in (run, replayed):
         encoder.encoder_embed.requires_grad_(False)
-        encoder.encoder_embed.out_whiten.violated = torch.tensor(True)
     record_steps(replayed, record)
     for step in range(3):
         wanted, ours = (train(encoder, step) for encoder in (run, replayed))
         assert ours[3:] == wanted[3:]
         assert (ours[2] - wanted[2]).norm() < 1e-5 * wanted[2].norm()
+
+
+def test_a_verdict_of_the_micro_batch_before_outlives_a_recording(on_tape, monkeypatch):
+    monkeypatch.setattr(random, "random", lambda: 1.0)  # none looks
+    encoder = build(True)
+    train(encoder, 0)
+    encoder.set_batch_count(EARLY + 10)
+    verdict = encoder.encoder_embed.out_whiten.violated = torch.tensor(True)
+    encoder(torch.randn(3, 57, 80), torch.tensor([57, 40, 31]))[0].sum().backward()
+    assert replays(encoder) == 1
+    assert [module.violated for module in encoder._whitens.values() if module.violated is not None] == [verdict]
+    (recorded,) = encoder.encode._recordings.values()
+    assert all(violated is not verdict for violated in recorded._verdicts)
 
 
 def without_masks(device, recorded, half=False):

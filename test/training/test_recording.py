@@ -53,7 +53,6 @@ def form(request, monkeypatch):
 
 @pytest.fixture
 def on_tape(monkeypatch):
-    """For what only the paths matter."""
     monkeypatch.setattr(chains, "form_for", lambda device_type: closed)
     monkeypatch.setattr(closed_modifiers, "FREE_TO_LOOK", ())
 
@@ -123,7 +122,6 @@ def test_in_bfloat16_a_replay_is_the_step(on_tape):
     run, replayed = build(False), build(True)
     for step in range(3):
         wanted, ours = (train(encoder, step, half=True) for encoder in (run, replayed))
-        assert ours[0].dtype == wanted[0].dtype
         torch.testing.assert_close(ours[0], wanted[0], rtol=1e-2, atol=1e-2)
         assert (ours[2] - wanted[2]).norm() < 1e-2 * wanted[2].norm()
 
@@ -346,9 +344,11 @@ def test_whitens_that_do_not_judge_do_not_count(on_tape):
         assert (ours[2] - wanted[2]).norm() < 1e-5 * wanted[2].norm()
 
 
-def test_a_verdict_of_the_micro_batch_before_outlives_a_recording(on_tape, monkeypatch):
+def test_a_verdict_of_before_outlives_a_recording(on_tape, monkeypatch):
     monkeypatch.setattr(random, "random", lambda: 1.0)  # none looks
-    encoder = build(True)
+    encoder = build(False)
+    encoder.encoder_embed.requires_grad_(False)
+    record_steps(encoder, record)
     train(encoder, 0)
     encoder.set_batch_count(EARLY + 10)
     verdict = encoder.encoder_embed.out_whiten.violated = torch.tensor(True)

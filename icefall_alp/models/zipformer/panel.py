@@ -18,7 +18,7 @@ from icefall_alp.utils.transfer import send
 
 Ask: TypeAlias = Callable[[], Sequence[float] | None]
 
-CAPACITY = 2**16  # numbers; an encoder of the paper's size asks for some 6,000
+CAPACITY = 2**16  # numbers; an encoder of the paper's size asks for some 3,000
 ALIGNED = 4  # numbers: a kernel is compiled again for a pointer that is not a multiple of 16 bytes
 
 

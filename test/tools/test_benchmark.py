@@ -22,6 +22,7 @@ from benchmarks import optimizer as optimizer_benchmark
 from icefall_alp.config import ZipformerConfig
 from icefall_alp.models.kernels import chains
 from icefall_alp.objectives.captioning import CaptioningObjective
+from icefall_alp.training import recording
 from icefall_alp.training.scaled_adam import ScaledAdam
 
 ROOT = Path(__file__).parents[2]
@@ -234,6 +235,17 @@ def test_a_cpu_records_no_steps(tiny_encoder):
     sizes = ("--text-width", 8, "--text-layers", 1, "--max-duration", 1, "--clip-seconds", 1)
     done = call("step", "--encoder", tiny_encoder, *sizes, "--recorded", "--rounds", 5)
     assert done.returncode == 1 and "cpu records no graphs" in done.stderr.splitlines()[-1]
+
+
+def test_step_takes_recorded_steps_in_turn(tiny_encoder, monkeypatch, capsys):
+    """On a machine that records; here a replay calls the function again."""
+    recorded = []
+    monkeypatch.setattr(recording, "graphs_on", lambda device: lambda function: recorded.append(function) or function)
+    command = ["step", "--encoder", tiny_encoder, "--text-width", 8, "--text-layers", 1, "--rounds", 5, "--recorded"]
+    monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, command), "--max-duration", "1", "--clip-seconds", "1"])
+    benchmark.main()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert {"plain", "ours", "recorded"} <= {line[0] for line in lines if line} and len(recorded) == 2
 
 
 def test_traffic_counts_every_byte_once():

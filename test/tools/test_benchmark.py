@@ -24,6 +24,7 @@ from icefall_alp.models.kernels import chains
 from icefall_alp.objectives.captioning import CaptioningObjective
 from icefall_alp.training import recording
 from icefall_alp.training.scaled_adam import ScaledAdam
+from icefall_alp.utils.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "benchmark.py"
@@ -269,11 +270,16 @@ def test_a_contender_without_enough_memory_is_named_and_left_out(capsys):
     def greedy():
         raise torch.OutOfMemoryError
 
-    times = timing.take_turns({"plain": greedy, "ours": lambda: None}, torch.device("cpu"), rounds=5, repeats=1)
+    def recorded():
+        raise UserError("no memory for a recording")
+
+    contenders = {"plain": greedy, "recorded": recorded, "ours": lambda: None}
+    times = timing.take_turns(contenders, torch.device("cpu"), rounds=5, repeats=1)
     timing.report(times, "plain")
     printed = capsys.readouterr().out.splitlines()
-    assert list(times) == ["ours"] and printed[0] == "plain: out of memory"
-    assert printed[1].startswith("ours ") and "x plain" not in printed[1]
+    assert list(times) == ["ours"]
+    assert printed[:2] == ["plain: out of memory", "recorded: no memory for a recording"]
+    assert printed[2].startswith("ours ") and "x plain" not in printed[2]
 
 
 def test_the_most_memory_at_a_time_is_counted(capsys):

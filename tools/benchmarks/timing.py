@@ -16,6 +16,8 @@ import torch
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from icefall_alp.utils.errors import UserError
+
 Contenders = dict[str, Callable[[], object]]
 
 
@@ -56,6 +58,8 @@ def _fits(name: str, call: Callable[[], object], device: torch.device, warm_ups:
         return True
     except torch.OutOfMemoryError:
         print(f"{name}: out of memory")
+    except UserError as error:  # of a recording
+        print(f"{name}: {error}")
     if device.type != "cpu":
         torch.accelerator.empty_cache()  # after the error, whose traceback holds what was computed
     return False

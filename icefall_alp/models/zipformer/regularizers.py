@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradient modifiers: the identity in forward, a term added to the gradient in backward, in closed form.
+"""Gradient modifiers: which fire in a step, and with what settings; what they do is in `kernels/modifiers.py`.
 
 Each fires at random and only in training with gradients on; the implementation that the public checkpoints come
 from lets Balancer and Whiten fire in eval mode too, which changes nothing but gradients taken there. One that does
@@ -11,14 +11,15 @@ nothing.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from icefall_alp.models.kernels import chains
-from icefall_alp.models.kernels.plain import RMS_PER_MEAN_ABS, Number, Numbers, mean_over_deviation
-from icefall_alp.models.zipformer.schedule import Clock, Scheduled, ScheduledModule, schedule
+from icefall_alp.models.kernels import modifiers
+from icefall_alp.models.kernels.modifiers import AbsPenalty
+from icefall_alp.models.kernels.plain import RMS_PER_MEAN_ABS, mean_over_deviation
+from icefall_alp.models.zipformer.schedule import Scheduled, ScheduledModule, schedule
 
 PARAM_LIMIT_PROB = 0.6
 BALANCER_PROB = schedule((0, 0.5), (8000, 0.125), default=0.4)
@@ -40,58 +41,12 @@ def wants_gradient(module: nn.Module, x: Tensor) -> bool:
     return module.training and x.requires_grad and torch.is_grad_enabled()
 
 
-class _LimitParam(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, settings: Numbers) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.settings = settings
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        low, high, turn = ctx.settings
-        outwards = ((x < low) & (grad > 0)) | ((x > high) & (grad < 0))
-        return torch.where(outwards, grad * (1.0 - 2.0 * turn), grad), None
-
-
 def limit_param(module: ScheduledModule, param: Tensor, low: Scheduled, high: float) -> Tensor:
     """With probability 0.6 turn around gradients that would move a parameter further outside [low, high]."""
     if not wants_gradient(module, param):
         return param
     settings = module.per_step(lambda: (module.now(low), high, 1.0) if fires(PARAM_LIMIT_PROB) else None, 3)
-    return param if settings is None else _LimitParam.apply(param, settings)
-
-
-class _PenalizeAbs(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, penalty: AbsPenalty) -> Tensor:
-        # one byte for each element is kept, not x
-        ctx.save_for_backward((x > penalty.limit).to(torch.int8) - (x < -penalty.limit).to(torch.int8))
-        ctx.penalty = penalty
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (sign,) = ctx.saved_tensors
-        return torch.add(grad, sign.to(grad.dtype) * ctx.penalty.strength()), None
-
-
-@dataclass(frozen=True)
-class AbsPenalty:
-    """A `ScorePenalty` whose clock knows the scale of the loss."""
-
-    clock: Clock
-    limit: float
-    settings: Numbers
-
-    def strength(self) -> Number:
-        """The penalty times the scale of the loss, known in backward."""
-        return self.settings[0] * self.clock.loss_scale
-
-    def __call__(self, scores: Tensor) -> Tensor:
-        """Any shape."""
-        return _PenalizeAbs.apply(scores, self)
+    return param if settings is None else modifiers.limit_param(param, settings)
 
 
 def abs_penalty(module: ScheduledModule, x: Tensor, limit: float, penalty: float, prob: float) -> AbsPenalty | None:
@@ -107,18 +62,7 @@ def abs_penalty(module: ScheduledModule, x: Tensor, limit: float, penalty: float
     if not wants_gradient(module, x):
         return None
     settings = module.per_step(lambda: (penalty,) if fires(prob) else None, 1)
-    return None if settings is None else AbsPenalty(module.clock, limit, settings)
-
-
-class _ScaleGrad(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, alpha: float) -> Tensor:
-        ctx.alpha = alpha
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.alpha, None
+    return None if settings is None else AbsPenalty(limit, settings, lambda: module.clock.loss_scale)
 
 
 class ScaleGrad(nn.Module):
@@ -130,20 +74,7 @@ class ScaleGrad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input, any shape."""
-        return _ScaleGrad.apply(x, self.alpha) if wants_gradient(self, x) else x
-
-
-class _Balancer(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, settings: Numbers, dim: int) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.settings, ctx.dim = settings, dim
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        return chains.balancer_gradient(x, grad, ctx.settings, ctx.dim), None, None
+        return modifiers.scale_grad(x, self.alpha) if wants_gradient(self, x) else x
 
 
 class Balancer(ScheduledModule):
@@ -170,7 +101,7 @@ class Balancer(ScheduledModule):
     def forward(self, x: Tensor) -> Tensor:
         """The input, any shape with channels on `channel_dim`."""
         settings = self.per_step(self._settings, 5) if wants_gradient(self, x) else None
-        return x if settings is None else _Balancer.apply(x, settings, self.channel_dim)
+        return x if settings is None else modifiers.balance(x, settings, self.channel_dim)
 
     def _settings(self) -> tuple[float, ...] | None:
         """Limits of the mean over the deviation, those of the root mean square, and the scale of what is added."""
@@ -183,21 +114,6 @@ class Balancer(ScheduledModule):
             RMS_PER_MEAN_ABS * self.now(self.max_abs),
             self.grad_scale,
         )
-
-
-class _Whiten(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, module: Whiten, settings: Numbers) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.module, ctx.settings = module, settings
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        module = ctx.module
-        grad, module.violated = chains.whiten_gradient(x, grad, module.num_groups, *ctx.settings)
-        return grad, None, None
 
 
 class Whiten(ScheduledModule):
@@ -221,7 +137,9 @@ class Whiten(ScheduledModule):
     def forward(self, x: Tensor) -> Tensor:
         """The input (..., C)."""
         settings = self.per_step(self._settings, 2) if wants_gradient(self, x) else None
-        return x if settings is None else _Whiten.apply(x, self, settings)
+        if settings is None:
+            return x
+        return modifiers.whiten(x, self.num_groups, settings, partial(setattr, self, "violated"))
 
     def _settings(self) -> tuple[float, float] | None:
         """The limit of the metric, and the length of the step as a share of the gradient's."""

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from icefall_alp.models.kernels import plain
-from icefall_alp.models.zipformer.regularizers import AbsPenalty
-from icefall_alp.models.zipformer.schedule import Clock
+from icefall_alp.models.kernels.modifiers import AbsPenalty
 from test.models.kernels import chain_cases
 
 triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
@@ -113,7 +112,7 @@ def test_scores_beyond_the_limit_are_penalised_and_never_written(positions, sett
     """A penalty of 0 on the device is none, in a step that is recorded."""
     settings, loss_scale = (x.to(DEVICE) if torch.is_tensor(x) else x for x in (settings, loss_scale))
     (q, k, p, pos, bias), (num_heads, _) = chain_cases.arguments("attention_weights", "odd")
-    penalty = AbsPenalty(Clock(loss_scale=loss_scale), 0.5, settings)
+    penalty = AbsPenalty(0.5, settings, lambda: loss_scale)
     tensors = (q, k, p, pos) if positions else (q, k, None, None)
     leaves, found = [x for x in tensors if x is not None], []
     for form, with_penalty in ((triton_forms, penalty), (plain, penalty), (plain, None)):

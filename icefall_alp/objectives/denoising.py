@@ -78,6 +78,13 @@ class DenoisingObjective(CaptioningObjective):
         """Nothing besides parameters."""
         return {}
 
+    def set_training_state(self, state: dict[str, Any]) -> None:
+        """There is none."""
+
+    def recomputable_layers(self) -> list[nn.Module]:
+        """Captions are short: there is little to save."""
+        return []
+
 
 def spoil(ids: Tensor, mask_id: int, share: float) -> Tensor:
     """Replace spans of a caption's tokens (U,) by one `<mask>` each; `<s>` and `</s>` stay.

@@ -43,6 +43,12 @@ def test_short_captions_keep_their_ends():
     assert spoil(torch.tensor([1, 50, 51, 2]), MASK, 1.0).tolist() == [1, MASK, 2]
 
 
+def test_what_the_trainer_asks_of_an_audio_encoder_is_answered_without_one(objective):
+    """A run that was interrupted is continued, and activations of so short rows are kept."""
+    objective.set_training_state(objective.training_state())
+    assert objective.recomputable_layers() == []
+
+
 def test_what_cross_attention_reads_restores_the_caption(objective, caption_batch):
     batch = CaptionBatch(
         torch.zeros(5, 1, 1), torch.ones(5, dtype=torch.long), caption_batch.captions, caption_batch.cut_ids

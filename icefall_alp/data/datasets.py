@@ -18,7 +18,7 @@ import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,51 +31,14 @@ from icefall_alp.config.schema import DataConfig
 from icefall_alp.data.audio import change_speed, mix_noise
 from icefall_alp.data.batch_plan import visits_and_positions
 from icefall_alp.data.damage import DamagedClip
-from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, NUM_BINS, PADDING, Fbank
+from icefall_alp.data.device_features import Waveforms, tabulate
+from icefall_alp.data.fbank import FRAME_RATE, MIN_FRAMES, NUM_BINS, PADDING
 from icefall_alp.data.shards import AUDIO, FeatureShards
-from icefall_alp.data.spec_augment import (
-    Augmentation,
-    BatchTables,
-    augment_batch,
-    augment_clip,
-    draw_augmentation,
-    tabulate,
-)
+from icefall_alp.data.spec_augment import Augmentation, augment_clip, draw_augmentation
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import stable_seed
-from icefall_alp.utils.transfer import send
 
 BatchT = TypeVar("BatchT", bound="_Batch")
-
-
-@dataclass
-class Waveforms:
-    """Audio that becomes features on the device that trains.
-
-    Attributes:
-        samples: (N, S) int16, padded with zeros.
-        lens: (N,) int64 samples.
-        tables: how the features are augmented; None leaves them as they are.
-    """
-
-    samples: Tensor
-    lens: Tensor
-    tables: BatchTables | None
-
-    def features(self, device: torch.device) -> Tensor:
-        """Features (N, T, 80) float32 on a device."""
-        samples = send(self.samples, device).float().mul_(1 / 32768)
-        return augment_batch(*_fbank(device)(samples, send(self.lens, device)), self.tables)
-
-    def pin_memory(self) -> Waveforms:
-        """The same in memory from which a GPU copies without waiting."""
-        tables = self.tables and BatchTables(*(table.pin_memory() for table in self.tables))
-        return Waveforms(self.samples.pin_memory(), self.lens.pin_memory(), tables)
-
-
-@lru_cache(maxsize=2)
-def _fbank(device: torch.device) -> Fbank:
-    return Fbank().to(device)
 
 
 @dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SpecAugment (Park et al. 2019): time warping, frame masks and feature masks, drawn per clip and applied per batch.
+"""SpecAugment (Park et al. 2019): time warping, frame masks and feature masks, drawn and applied per clip.
 
 Masks hold the clip's mean. The frame masks together cover at most a set share of the clip, so short clips keep
 their content.
@@ -8,16 +8,11 @@ their content.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from icefall_alp.config.schema import SpecAugmentConfig
-from icefall_alp.utils.transfer import send
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ def augment_clip(features: np.ndarray, augmentation: Augmentation | None) -> np.
     if augmentation.warp is None:
         features = features.copy()
     else:
-        before, weight = _warped_positions(len(features), augmentation.warp)
+        before, weight = warped_positions(len(features), augmentation.warp)
         weight = weight[:, None]
         features = features[before] * (1.0 - weight) + features[before + 1] * weight
     for rows in augmentation.frames:
@@ -77,71 +72,17 @@ def augment_clip(features: np.ndarray, augmentation: Augmentation | None) -> np.
     return features
 
 
-class BatchTables(NamedTuple):
-    """What is done to a batch, ready to be sent to its device.
-
-    Attributes:
-        before: (N, T) int32 the frame that each is taken from.
-        weight: (N, T) float32 the share of the frame after that.
-        frames: (N, T) bool, true where all bins are masked.
-        bins: (N, F) bool, true where all frames are masked.
-    """
-
-    before: Tensor
-    weight: Tensor
-    frames: Tensor
-    bins: Tensor
-
-
-def tabulate(
-    lens: Sequence[int], augmentations: Sequence[Augmentation | None], num_features: int
-) -> BatchTables | None:
-    """Tables for clips of N lengths, T being the largest; None where nothing is to be done.
-
-    Made where batches are collated: the process that trains would stand still for as long.
-    """
-    if not any(augmentations):
-        return None
-    num_clips, num_frames = len(lens), max(lens)
-    before = np.tile(np.arange(num_frames, dtype=np.int32), (num_clips, 1))
-    weight = np.zeros((num_clips, num_frames), dtype=np.float32)
-    masked_frames = np.zeros((num_clips, num_frames), dtype=bool)
-    masked_bins = np.zeros((num_clips, num_features), dtype=bool)
-    for clip, (length, augmentation) in enumerate(zip(lens, augmentations, strict=True)):
-        if augmentation is None:
-            continue
-        if augmentation.warp is not None:
-            before[clip, :length], weight[clip, :length] = _warped_positions(length, augmentation.warp)
-        for rows in augmentation.frames:
-            masked_frames[clip, rows] = True
-        for columns in augmentation.bins:
-            masked_bins[clip, columns] = True
-    return BatchTables(*map(torch.from_numpy, (before, weight, masked_frames, masked_bins)))
-
-
-def augment_batch(features: Tensor, lens: Tensor, tables: BatchTables | None) -> Tensor:
-    """Apply to a batch on its device.
-
-    Args:
-        features: (N, T, F); what lies past a clip's length stays as it is.
-        lens: (N,) frames, on the same device.
-        tables: of `tabulate`, on the CPU.
+def warped_positions(num_frames: int, warp: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """How `warp` of an `Augmentation` stretches one side of a clip and squeezes the other.
 
     Returns:
-        (N, T, F); `features` itself where nothing is to be done.
+        For each of T frames the one to take (T,), int64, and the share of the one after that (T,), float32.
     """
-    if tables is None:
-        return features
-    place, (num_clips, num_frames, num_features) = features.device, features.shape
-    before, weight, masked_frames, masked_bins = (send(table, place) for table in tables)
-    valid = torch.arange(num_frames, device=place) < lens[:, None]
-    counts = valid.sum(1) * num_features
-    means = (features.double() * valid[..., None]).sum((1, 2)) / counts
-    clips, before, weight = torch.arange(num_clips, device=place)[:, None], before.long(), weight[..., None]
-    after = (before + 1).clamp_(max=num_frames - 1)
-    features = features[clips, before] * (1.0 - weight) + features[clips, after] * weight
-    masked = (masked_frames[..., None] | masked_bins[:, None]) & valid[..., None]
-    return torch.where(masked, means.to(features.dtype)[:, None, None], features)
+    target, centre = warp
+    last = num_frames - 1
+    position = np.interp(np.arange(num_frames), [0, target, last], [0, centre, last])
+    before = np.minimum(position.astype(np.int64), last - 1)
+    return before, (position - before).astype(np.float32)
 
 
 def _draw_warp(num_frames: int, factor: int, generator: np.random.Generator) -> tuple[int, int] | None:
@@ -150,15 +91,6 @@ def _draw_warp(num_frames: int, factor: int, generator: np.random.Generator) -> 
         return None
     centre = int(generator.integers(factor + 1, num_frames - factor - 1))
     return centre + int(generator.integers(-factor, factor + 1)), centre
-
-
-def _warped_positions(num_frames: int, warp: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """For each frame the one to take, and the share of the next one: one side is stretched, the other squeezed."""
-    target, centre = warp
-    last = num_frames - 1
-    position = np.interp(np.arange(num_frames), [0, target, last], [0, centre, last])
-    before = np.minimum(position.astype(np.int64), last - 1)
-    return before, (position - before).astype(np.float32)
 
 
 def _spans(length: int, count: int, longest: int, generator: np.random.Generator) -> list[slice]:

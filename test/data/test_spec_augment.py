@@ -3,10 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from icefall_alp.config.schema import SpecAugmentConfig
-from icefall_alp.data.spec_augment import augment_batch, augment_clip, draw_augmentation, tabulate
+from icefall_alp.data.spec_augment import augment_clip, draw_augmentation
 
 ALWAYS = SpecAugmentConfig(probability=1.0)
 NO_WARP = replace(ALWAYS, time_warp_factor=0)
@@ -75,23 +74,3 @@ def test_everything_off_changes_nothing():
     assert np.array_equal(
         spec_augment(clip(300), SpecAugmentConfig(probability=0.0), np.random.default_rng(0)), clip(300)
     )
-
-
-@pytest.mark.parametrize("config", [ALWAYS, SpecAugmentConfig(probability=0.5), NO_WARP])
-def test_a_batch_is_augmented_like_its_clips(config):
-    lens = [300, 9, 163, 700, 400]
-    clips = [clip(length, seed) for seed, length in enumerate(lens)]
-    drawn = [draw_augmentation(length, 80, config, np.random.default_rng(length)) for length in lens]
-    batch = torch.full((5, 700, 80), -23.0)
-    for row, one in zip(batch, clips, strict=True):
-        row[: len(one)] = torch.from_numpy(one)
-    augmented = augment_batch(batch, torch.tensor(lens), tabulate(lens, drawn, 80))
-    for row, one, augmentation, length in zip(augmented, clips, drawn, lens, strict=True):
-        assert np.abs(row[:length].numpy() - augment_clip(one, augmentation)).max() < 1e-5
-        assert (row[length:] == -23.0).all()
-
-
-def test_nothing_to_do_makes_no_tables_and_leaves_the_batch():
-    assert tabulate([300, 9], [None, None], 80) is None
-    batch = torch.randn(2, 300, 80)
-    assert augment_batch(batch, torch.tensor([300, 9]), None) is batch

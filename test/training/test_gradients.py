@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 from training_toys import CONFIG, ToyObjective, join, make_batch, make_trainer
 
 from icefall_alp.config import SpecAugmentConfig, TrainingConfig
-from icefall_alp.data.datasets import Waveforms
-from icefall_alp.data.spec_augment import draw_augmentation, tabulate
+from icefall_alp.data.device_features import Waveforms, tabulate
+from icefall_alp.data.spec_augment import draw_augmentation
 from icefall_alp.models.kernels import chains, closed
 from icefall_alp.models.zipformer.regularizers import Whiten
 from icefall_alp.objectives.base import LossOutput

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icefall_alp.models.text_decoder import KeysValues, TextDecoder
+from icefall_alp.models.decoder_layer import KeysValues
+from icefall_alp.models.text_decoder import TextDecoder
 from icefall_alp.utils.errors import UserError
 
 

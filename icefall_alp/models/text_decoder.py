@@ -7,7 +7,7 @@ its length, nor its batch mates, reach its prediction. Neither way needs a matri
 
 Inputs follow BART: `</s> <s> words`, targets `<s> words </s>`; the target `<s>` is a constant that nobody scores.
 Parameter names are BART's, so public weights load strictly.
-Shapes: N captions, U tokens, T audio frames, C channels, H heads, D channels per head, V vocabulary.
+Shapes: N captions, U tokens, T audio frames, C channels, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icefall_alp.config import TextTowerConfig
+from icefall_alp.models.decoder_layer import DecoderLayer, KeysValues
 from icefall_alp.models.pooling import valid_frames
 from icefall_alp.models.text_tower import (
     TOWER_CONFIG,
@@ -41,8 +42,6 @@ POSITION_OFFSET = 2  # BART's position table begins with two rows that are never
 TIED_OR_ZERO = (
     "final_logits_bias", "lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
 )  # fmt: skip
-
-KeysValues = tuple[Tensor, Tensor]  # each (N, H, positions, D)
 
 
 @dataclass(frozen=True)
@@ -70,75 +69,6 @@ class Memory:
     mask: Tensor  # (N, 1, 1, T) bool, true where a frame is real
 
 
-class Attention(nn.Module):
-    """Multi-head attention whose keys and values can be computed apart from its queries."""
-
-    def __init__(self, dim: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim)
-        self.v_proj = nn.Linear(dim, dim)
-        self.out_proj = nn.Linear(dim, dim)
-
-    def _split(self, hidden: Tensor) -> Tensor:
-        return hidden.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-    def keys_values(self, source: Tensor) -> KeysValues:
-        """Map (N, S, C) to keys and values."""
-        return self._split(self.k_proj(source)), self._split(self.v_proj(source))
-
-    def forward(
-        self, hidden: Tensor, keys_values: KeysValues, mask: Tensor | None = None, is_causal: bool = False
-    ) -> Tensor:
-        """Attend from (N, U, C): where `mask`, broadcast to (N, H, U, S), is true, or to what is not later."""
-        queries = self._split(self.q_proj(hidden))
-        attended = F.scaled_dot_product_attention(queries, *keys_values, attn_mask=mask, is_causal=is_causal)
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
-
-
-class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each followed by addition and LayerNorm (post-norm)."""
-
-    def __init__(self, sizes: DecoderSizes):
-        super().__init__()
-        dim = sizes.hidden_size
-        self.dropout = sizes.dropout
-        self.self_attn = Attention(dim, sizes.num_heads)
-        self.self_attn_layer_norm = nn.LayerNorm(dim)
-        self.encoder_attn = Attention(dim, sizes.num_heads)
-        self.encoder_attn_layer_norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, sizes.feedforward_dim)
-        self.fc2 = nn.Linear(sizes.feedforward_dim, dim)
-        self.final_layer_norm = nn.LayerNorm(dim)
-
-    def forward(
-        self,
-        hidden: Tensor,
-        memory: KeysValues,
-        memory_mask: Tensor,
-        past: KeysValues | None,
-        is_causal: bool,
-        num_wanted: int | None,
-    ) -> tuple[Tensor, KeysValues]:
-        """Return new states of the first `num_wanted` of (N, U, C) and the keys and values of all positions so far."""
-        keys, values = self.self_attn.keys_values(hidden)
-        if past is not None:
-            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
-        hidden = hidden[:, :num_wanted]
-        attended = self.self_attn(hidden, (keys, values), is_causal=is_causal)
-        hidden = self.self_attn_layer_norm(hidden + self._drop(attended))
-        # captions of one clip in a row, as beam search has them, are further queries to one memory
-        queries = hidden.reshape(len(memory_mask), -1, hidden.size(2))
-        heard = self.encoder_attn(queries, memory, memory_mask).view_as(hidden)
-        hidden = self.encoder_attn_layer_norm(hidden + self._drop(heard))
-        hidden = self.final_layer_norm(hidden + self._drop(self.fc2(F.gelu(self.fc1(hidden)))))
-        return hidden, (keys, values)
-
-    def _drop(self, branch: Tensor) -> Tensor:
-        return F.dropout(branch, self.dropout, self.training)
-
-
 class TextDecoder(nn.Module):
     """Audio frames and captions to hidden states that predict the captions' tokens.
 
@@ -155,7 +85,8 @@ class TextDecoder(nn.Module):
         self.embed_tokens = nn.Embedding(sizes.vocab_size, dim)
         self.embed_positions = nn.Embedding(sizes.num_positions + POSITION_OFFSET, dim)
         self.layernorm_embedding = nn.LayerNorm(dim)
-        self.layers = nn.ModuleList([DecoderLayer(sizes) for _ in range(sizes.num_layers)])
+        layer_sizes = (dim, sizes.num_heads, sizes.feedforward_dim, sizes.dropout)
+        self.layers = nn.ModuleList([DecoderLayer(*layer_sizes) for _ in range(sizes.num_layers)])
         self.register_buffer("final_logits_bias", torch.zeros(1, sizes.vocab_size))
         _initialize(self, initial_std(dim))
         quieten_branches(self.layers, r"out_proj|fc2", 3 * sizes.num_layers)

@@ -9,7 +9,6 @@ pretraining is left out, so no parameter stays without a gradient.
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig
 
 from icefall_alp.config import TextTowerConfig
 from icefall_alp.models.pooling import masked_mean, valid_frames
+from icefall_alp.models.text_passes import similar_lengths
 from icefall_alp.models.text_tower import (
     check_fit,
     initial_std,
@@ -34,11 +34,6 @@ from icefall_alp.utils.transfer import send
 
 ARCHITECTURES = ("bert", "roberta")
 BERT_POSITIONS = 512
-TOGETHER = 32  # captions that go through the transformer in one pass, at least but for the last
-# On another device a pass takes more captions while it holds at most so many tokens, padding included. One layer of
-# BERT-base over them is 58 GFLOP, about as long for a GPU as its kernels take to launch: fewer tokens leave it waiting
-# for the CPU, more only add padding.
-TOKENS_TOGETHER = 4096
 TAKES_FOUR_DIMENSIONS = int(transformers.__version__.split(".")[0]) >= 5
 
 
@@ -85,14 +80,8 @@ class TextEncoder(nn.Module):
 
         Captions of similar length go through the transformer together: a batch's longest would pad all others.
         """
-        order = lens.argsort(stable=True)
-        plan = torch.stack([order, order.argsort(), lens[order]])
-        lengths = plan[2].tolist()
-        rows, places, lens = send(plan, ids.device)  # once for all passes
-        ids, vectors = ids[rows], []
-        for start, stop in pairwise(pass_bounds(lengths, 0 if ids.device.type == "cpu" else TOKENS_TOGETHER)):
-            tokens, alike = ids[start:stop, : lengths[stop - 1]], lens[start:stop]
-            vectors.append(masked_mean(self.encode_tokens(tokens, alike), alike))
+        passes, places = similar_lengths(ids, lens)
+        vectors = [masked_mean(self.encode_tokens(tokens, alike), alike) for tokens, alike in passes]
         return torch.cat(vectors)[places]
 
     def encode_tokens(self, ids: Tensor, lens: Tensor) -> Tensor:
@@ -126,21 +115,6 @@ class TextEncoder(nn.Module):
         encoder = cls(_random(config), tokenizer, sizes["max_text_tokens"])
         restore(encoder, weights, Path(folder))
         return encoder
-
-
-def pass_bounds(lengths: list[int], budget: int) -> list[int]:
-    """Where passes begin, and the end of the last: each of at least `TOGETHER` captions, and of more within a budget.
-
-    Args:
-        lengths: of the captions in tokens, ascending.
-        budget: tokens of a pass, padding included.
-    """
-    bounds = [0]
-    for place, length in enumerate(lengths):
-        size = place - bounds[-1]
-        if size >= TOGETHER and (size + 1) * length > budget:
-            bounds.append(place)
-    return [*bounds, len(lengths)]
 
 
 def bert_config(config: TextTowerConfig, tokenizer: Tokenizer) -> BertConfig:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import shutil
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +7,8 @@ import torch
 from transformers import AutoModel, BertConfig, BertForMaskedLM, GPT2Config, GPT2Model, RobertaConfig, RobertaModel
 
 from icefall_alp.config import TextTowerConfig
-from icefall_alp.models import text_encoder
-from icefall_alp.models.text_encoder import TextEncoder, bert_config, pass_bounds
+from icefall_alp.models import text_passes
+from icefall_alp.models.text_encoder import TextEncoder, bert_config
 from icefall_alp.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("same_random_numbers")
@@ -78,20 +77,8 @@ def test_a_caption_does_not_depend_on_its_batch(encoder, captions):
 def test_a_caption_does_not_depend_on_how_many_go_together(encoder, captions, monkeypatch, together):
     encoder.eval()
     alone = torch.cat([encoder([caption]) for caption in captions])
-    monkeypatch.setattr(text_encoder, "TOGETHER", together)
+    monkeypatch.setattr(text_passes, "TOGETHER", together)
     torch.testing.assert_close(encoder(captions), alone, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("budget", [0, 1000, 4096])
-def test_a_pass_holds_as_many_captions_as_its_budget_but_no_fewer_than_the_least(budget):
-    lengths = torch.randint(6, 78, (300,)).sort().values.tolist()
-    bounds = pass_bounds(lengths, budget)
-    assert bounds[0] == 0 and bounds[-1] == len(lengths)
-    for start, stop in pairwise(bounds):
-        size, longest = stop - start, lengths[stop - 1]
-        assert size <= text_encoder.TOGETHER or size * longest <= budget
-        if stop < len(lengths):
-            assert size >= text_encoder.TOGETHER and (size + 1) * lengths[stop] > budget
 
 
 @pytest.mark.parametrize(("device", "passes"), [("cpu", 16), ("meta", 4)])

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from benchmarks import _workload
 from benchmarks.timing import report, take_turns
 from icefall_alp.models.beam_search import generate
-from icefall_alp.models.text_decoder import DecoderSizes, KeysValues, Memory, TextDecoder
+from icefall_alp.models.decoder_layer import KeysValues
+from icefall_alp.models.text_decoder import DecoderSizes, Memory, TextDecoder
 from icefall_alp.utils.errors import UserError
 
 VOCABULARY = 50265  # BART's

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 from benchmarks import _forms, _workload
 from benchmarks.timing import count_flops
 from icefall_alp.data.datasets import CaptionBatch
-from icefall_alp.models import text_encoder
+from icefall_alp.models import text_passes
 from icefall_alp.objectives.base import LossOutput
 from icefall_alp.objectives.contrastive import ContrastiveObjective
 from icefall_alp.training.gradients import Gradients
@@ -92,11 +92,11 @@ def _plainly(step: Callable[[], None]) -> Callable[[], None]:
     """The step with its chains as defined and all captions padded to the longest."""
 
     def plain() -> None:
-        together, text_encoder.TOGETHER = text_encoder.TOGETHER, 1 << 30
+        together, text_passes.TOGETHER = text_passes.TOGETHER, 1 << 30
         try:
             with _workload.plain_eager():
                 step()
         finally:
-            text_encoder.TOGETHER = together
+            text_passes.TOGETHER = together
 
     return plain

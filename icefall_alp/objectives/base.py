@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from icefall_alp.objectives.encoder_in_training import EncoderInTraining
+
 
 @dataclass
 class LossOutput:
@@ -28,61 +30,12 @@ class LossOutput:
     logs: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Objective(nn.Module):
-    """An audio encoder with what trains it.
-
-    Args:
-        audio_encoder: what survives pretraining. When none of its parameters wants a gradient it is frozen:
-            it stays in evaluation mode whatever mode the objective is in.
-    """
-
-    def __init__(self, audio_encoder: nn.Module) -> None:
-        super().__init__()
-        self.audio_encoder = audio_encoder
+class Objective(EncoderInTraining):
+    """An audio encoder with what trains it."""
 
     def forward(self, batch: Any) -> LossOutput:
         """Loss of a batch; subclasses implement it."""
         raise NotImplementedError
-
-    @property
-    def encoder_is_frozen(self) -> bool:
-        """True when no parameter of the encoder wants a gradient."""
-        return not any(parameter.requires_grad for parameter in self.audio_encoder.parameters())
-
-    def train(self, mode: bool = True) -> Objective:
-        """Switch the mode; a frozen encoder keeps to evaluation, without dropout and regularisers."""
-        super().train(mode)
-        if self.encoder_is_frozen:
-            self.audio_encoder.eval()
-        return self
-
-    def set_batch_count(self, value: float) -> None:
-        """Tell the encoder's schedules how far training is, in batches of `reference_seconds`."""
-        if not self.encoder_is_frozen:
-            self.audio_encoder.set_batch_count(value)
-
-    def settle(self) -> None:
-        """Let the encoder draw its conclusions from a backward, at a moment when the device has been waited for."""
-        if not self.encoder_is_frozen:
-            self.audio_encoder.settle()
-
-    def set_loss_scale(self, scale: Tensor) -> None:
-        """Tell the encoder what the total is multiplied by before backward."""
-        if not self.encoder_is_frozen:
-            self.audio_encoder.set_loss_scale(scale)
-
-    def recomputable_layers(self) -> list[nn.Module]:
-        """The layers whose activations take most of the memory, for `training.recompute_activations`."""
-        return [] if self.encoder_is_frozen else self.audio_encoder.layers()
-
-    def training_state(self) -> dict[str, Any]:
-        """What this process's training changes besides parameters, for checkpoints (plain JSON types)."""
-        return {} if self.encoder_is_frozen else self.audio_encoder.training_state()
-
-    def set_training_state(self, state: dict[str, Any]) -> None:
-        """Continue from `training_state`."""
-        if not self.encoder_is_frozen:
-            self.audio_encoder.set_training_state(state)
 
 
 class CoupledObjective(Objective):

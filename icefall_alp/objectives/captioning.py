@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from icefall_alp.models.text_decoder import TextDecoder
 from icefall_alp.objectives.base import LossOutput, Objective
+from icefall_alp.objectives.caption_modes import states_by_mode, token_logs
 from icefall_alp.utils.transfer import send
 
 
@@ -53,58 +54,18 @@ class CaptioningObjective(Objective):
 
         # before the encoder, where rows have no gradient that would have to be put back in its order
         audio = (x.index_select(0, send(order, x.device)) for x in (batch.features, batch.feature_lens))
-        states = self._states(*self.audio_encoder(*audio), ids, is_target, num_parallel=int(parallel.sum()))
+        frames = self.audio_encoder(*audio)
+        states = states_by_mode(self.text_decoder, *frames, ids, is_target, num_parallel=int(parallel.sum()))
         logits = self.text_decoder.project(states)
         smoothing = self.label_smoothing if self.training else 0.0
         losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
-        logs = _token_logs(losses.detach(), logits.argmax(dim=-1) == targets, token_is_parallel)
+        logs = token_logs(losses.detach(), logits.argmax(dim=-1) == targets, token_is_parallel)
         # filled where they are used: copying a number to the device would wait for it
         logs["captions_cut"] = torch.stack([losses.new_full((), num_cut), losses.new_full((), len(lens))]).detach()
         return LossOutput(losses.sum(), losses.new_full((), len(targets)), logs)
-
-    def _states(self, frames: Tensor, frame_lens: Tensor, ids: Tensor, is_target: Tensor, num_parallel: int) -> Tensor:
-        """Predict the captions of each mode together.
-
-        Args:
-            frames: (N, T, C) of the captions' clips.
-            frame_lens: (N,).
-            ids: (N, U) on the CPU.
-            is_target: (N, U) bool on the CPU.
-            num_parallel: so many of the captions, the last ones, are predicted in parallel.
-
-        Returns:
-            States (M, C) of the M target tokens, caption after caption.
-        """
-        decoder, device = self.text_decoder, frames.device
-        sizes = {mode: num for mode, num in enumerate((len(ids) - num_parallel, num_parallel)) if num}
-        parts = (x.split(list(sizes.values())) for x in (frames, frame_lens, ids, is_target))
-        found = []
-        for is_parallel, group_frames, group_lens, group_ids, wanted in zip(sizes, *parts, strict=True):
-            num_tokens = int(wanted.sum(dim=1).max()) + 1  # of the longest of these captions, `<s>` included
-            where = wanted[:, :num_tokens].flatten().nonzero().squeeze(1)
-            memory = decoder.memory(group_frames, group_lens)
-            if is_parallel:
-                states = decoder.at_once(memory, num_tokens)
-            else:
-                states = decoder(send(group_ids[:, :num_tokens].contiguous(), device), memory)
-            found.append(states.flatten(0, 1).index_select(0, send(where, device)))
-        return torch.cat(found)
 
     def _draw_modes(self, cut_ids: list[str]) -> Tensor:
         """Return (N,) bool on the CPU, true where a caption is to be predicted in parallel."""
         if self.training:
             return torch.rand(len(cut_ids)) < self.parallel_fraction
         return torch.tensor([zlib.crc32(cut_id.encode()) < self.parallel_fraction * 2**32 for cut_id in cut_ids])
-
-
-def _token_logs(losses: Tensor, is_right: Tensor, is_parallel: Tensor) -> dict[str, Tensor]:
-    """Sums and counts over tokens, of both modes and of each."""
-    everywhere = torch.ones_like(is_parallel)
-    chosen = {
-        "loss_autoregressive": (losses, ~is_parallel),
-        "loss_parallel": (losses, is_parallel),
-        "token_accuracy": (is_right, everywhere),
-        "token_accuracy_autoregressive": (is_right, ~is_parallel),
-        "token_accuracy_parallel": (is_right, is_parallel),
-    }
-    return {name: torch.stack([(value * mask).sum(), mask.sum()]).to(losses) for name, (value, mask) in chosen.items()}

@@ -65,25 +65,9 @@ class DenoisingObjective(CaptioningObjective):
         spoilt_lens, device = torch.tensor([len(row) for row in rows]), batch.features.device
         return super().forward(replace(batch, features=send(spoilt, device), feature_lens=send(spoilt_lens, device)))
 
-    def set_batch_count(self, value: float) -> None:
-        """Nothing here follows a schedule."""
-
-    def settle(self) -> None:
-        """There is nothing to conclude."""
-
-    def set_loss_scale(self, scale: Tensor) -> None:
-        """Nothing here depends on it."""
-
-    def training_state(self) -> dict[str, Any]:
-        """Nothing besides parameters."""
-        return {}
-
-    def set_training_state(self, state: dict[str, Any]) -> None:
-        """There is none."""
-
-    def recomputable_layers(self) -> list[nn.Module]:
-        """Captions are short: there is little to save."""
-        return []
+    @property
+    def follower(self) -> None:
+        """None: captions take the place of audio, and their encoder has no schedules."""
 
 
 def spoil(ids: Tensor, mask_id: int, share: float) -> Tensor:

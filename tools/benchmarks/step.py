@@ -16,6 +16,7 @@ from benchmarks import _forms, _workload
 from benchmarks.timing import count_flops
 from icefall_alp.data.datasets import CaptionBatch
 from icefall_alp.models import text_passes
+from icefall_alp.models.text_encoder import TextEncoder
 from icefall_alp.objectives.base import LossOutput
 from icefall_alp.objectives.contrastive import ContrastiveObjective
 from icefall_alp.training.gradients import Gradients
@@ -69,7 +70,7 @@ def build(kind: type[ContrastiveObjective], arguments: argparse.Namespace) -> Co
     sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": max(1, width // 64)}
     config = BertConfig(vocab_size=VOCABULARY, num_hidden_layers=arguments.text_layers, **sizes)
     transformer = BertModel(config, add_pooling_layer=False)
-    text = text_encoder.TextEncoder(transformer, _workload.Numbers(VOCABULARY), _workload.LONGEST)
+    text = TextEncoder(transformer, _workload.Numbers(VOCABULARY), _workload.LONGEST)
     return kind(encoder, text, WIDTH, TEMPERATURE).to(arguments.device).train()
 
 

@@ -18,7 +18,7 @@ from transformers import WavLMConfig
 from transformers.models.wavlm.modeling_wavlm import WavLMEncoder
 
 from icefall_alp.data.fbank import SAMPLING_RATE
-from icefall_alp.models.audio_encoder import read_tensors
+from icefall_alp.models.encoder_files import read_tensors
 from icefall_alp.models.pooling import valid_frames
 from icefall_alp.utils.errors import UserError
 

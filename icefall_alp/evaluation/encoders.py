@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.evaluation.waveforms import WaveformClips
 from icefall_alp.models import AudioEncoder
-from icefall_alp.models.audio_encoder import CONFIG_FILE
+from icefall_alp.models.encoder_files import CONFIG_FILE
 from icefall_alp.utils.digests import sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 

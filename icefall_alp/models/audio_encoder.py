@@ -7,37 +7,27 @@ encoder folders of Auden. All three use the same parameter names.
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import pathlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from icefall_alp.config.loader import config_from_dict, read_yaml, save_config
 from icefall_alp.config.zipformer import ZipformerConfig
+from icefall_alp.models.encoder_files import check_names, read_encoder, write_encoder
 from icefall_alp.models.zipformer.calibration import calibrate
 from icefall_alp.models.zipformer.encoder import Zipformer
 from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
-from icefall_alp.models.zipformer.infer_config import SETTINGS, differences, infer_config, plain_setting
 from icefall_alp.models.zipformer.layer import ZipformerLayer
 from icefall_alp.models.zipformer.masks import padding_mask
 from icefall_alp.models.zipformer.regularizers import Whiten, settle_verdicts
 from icefall_alp.models.zipformer.schedule import Clock, attach_clock
-from icefall_alp.utils.atomic_io import atomic_folder
-from icefall_alp.utils.digests import sha256_file
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.transfer import send
 
-CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "model.safetensors"
-DIGEST_FILE = "model.safetensors.sha256"  # as `sha256sum` writes it: safetensors itself notices no flipped bit
 MIN_FRAMES = 9  # of the input, for one frame of the output
 ALIGNED = 16  # frames at 50 Hz: at 25 Hz a row of 8 half precision numbers is what a GPU moves at once
-NAMES_SHOWN = 10
 
 
 class AudioEncoder(nn.Module):
@@ -155,12 +145,7 @@ class AudioEncoder(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write `config.yaml`, `model.safetensors` and its digest; the folder appears complete or not at all."""
-        with atomic_folder(Path(folder)) as temporary:
-            save_config(self.config, temporary / CONFIG_FILE)
-            state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-            save_file(state, temporary / WEIGHTS_FILE)
-            digest = sha256_file(temporary / WEIGHTS_FILE)
-            (temporary / DIGEST_FILE).write_text(f"{digest}  {WEIGHTS_FILE}\n", encoding="utf-8")
+        write_encoder(Path(folder), self.config, self.state_dict())
 
     @classmethod
     def load(cls, path: Path | str, **settings: Any) -> AudioEncoder:
@@ -177,21 +162,9 @@ class AudioEncoder(nn.Module):
         """
         path = Path(path)
         try:
-            if (path / CONFIG_FILE).is_file():
-                unknown = sorted(set(settings) - set(SETTINGS))
-                if unknown:
-                    raise UserError(f"unknown setting {', '.join(unknown)}; known are {', '.join(SETTINGS)}")
-                config = config_from_dict(ZipformerConfig, read_yaml(path / CONFIG_FILE))
-                config = dataclasses.replace(config, **settings)
-                _check_digest(path)
-                state = read_tensors(path / WEIGHTS_FILE)
-            elif path.is_dir():
-                state, config = _read_auden_folder(path, settings)
-            else:
-                state = _encoder_part(read_tensors(path))
-                config = infer_config(state, **settings)
+            config, state = read_encoder(path, settings)
             encoder = cls(config)
-            _check_names(encoder.state_dict(), state)
+            check_names(encoder.state_dict(), state)
         except (UserError, ValueError) as error:
             raise UserError(f"{path}: {error}") from error
         encoder.load_state_dict(state)
@@ -202,78 +175,3 @@ def _cut_or_padded(features: Tensor, num_frames: int) -> Tensor:
     """(N, T, F) to (N, num_frames, F)."""
     missing = num_frames - features.shape[1]
     return F.pad(features, (0, 0, 0, missing)) if missing > 0 else features[:, :num_frames]
-
-
-def _check_digest(folder: Path) -> None:
-    """Refuse weights that are not those `save` wrote."""
-    if (folder / DIGEST_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
-        wanted = (folder / DIGEST_FILE).read_text(encoding="utf-8", errors="replace").split()[:1]
-        if wanted != [sha256_file(folder / WEIGHTS_FILE)]:
-            raise UserError(f"{WEIGHTS_FILE} does not match its digest: it is damaged; export the encoder again")
-
-
-def _read_auden_folder(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Tensor], ZipformerConfig]:
-    try:
-        declared = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"no readable {CONFIG_FILE} or config.json ({error})") from error
-    if not isinstance(declared, dict):
-        raise UserError("config.json is not a mapping")
-    weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.pt"))
-    if len(weights) != 1:
-        raise UserError(f"expected one .safetensors or .pt file, found {[file.name for file in weights]}")
-    state = _encoder_part(read_tensors(weights[0]))
-    declared = {name: plain_setting(name, value) for name, value in declared.items()} | settings
-    config = infer_config(state, **{name: declared[name] for name in SETTINGS if name in declared})
-    wrong = differences(config, declared)
-    if wrong:
-        raise UserError(f"config.json does not fit {weights[0].name}: {'; '.join(wrong)}")
-    return state, config
-
-
-def read_tensors(path: Path) -> dict[str, Any]:
-    """Content of a .safetensors or PyTorch file; nothing in it is executed."""
-    if not path.is_file():
-        raise UserError(f"no file {path.name}" if path.parent.is_dir() else f"no folder {path.parent}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals([pathlib.PosixPath]):  # icefall's checkpoints hold its options
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can make the readers fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path.name} is damaged, or holds more than tensors and plain values: {reason}") from error
-
-
-def _encoder_part(content: Any) -> dict[str, Tensor]:
-    """Parameters of the encoder under this library's names."""
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):
-        content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError('expected a state dict, or {"model": state dict}')
-    content = {name: tensor for name, tensor in content.items() if not name.startswith("classifier.")}
-    if any(name.startswith("encoder.encoder_embed.") for name in content):  # a tagging model of Auden
-        content = {name.removeprefix("encoder."): tensor for name, tensor in content.items()}
-    content.pop("model_batch_count", None)  # Auden's own clock
-    return content
-
-
-def _check_names(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    shapes = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
-    problems = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - wanted.keys()),
-        "of another shape": shapes,
-    }
-    lines = [f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names]
-    if lines:
-        raise UserError(f"parameters do not fit the encoder: {'; '.join(lines)}")
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models.encoder_files import check_names, read_encoder, write_encoder
 from icefall_alp.models.zipformer.calibration import calibrate
+from icefall_alp.models.zipformer.clock import Clock
 from icefall_alp.models.zipformer.encoder import Zipformer
 from icefall_alp.models.zipformer.frontend import Conv2dSubsampling
 from icefall_alp.models.zipformer.layer import ZipformerLayer
 from icefall_alp.models.zipformer.masks import padding_mask
 from icefall_alp.models.zipformer.regularizers import Whiten, settle_verdicts
-from icefall_alp.models.zipformer.schedule import Clock, attach_clock
+from icefall_alp.models.zipformer.schedule import attach_clock
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.transfer import send
 

@@ -9,11 +9,8 @@ Always evaluated in float32. Zipformer, arXiv:2310.11230, section 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from icefall_alp.models.kernels import chains
 
@@ -58,34 +55,12 @@ class ActDropLinear(nn.Module):
         return chains.swoosh_linear(x, mask, self.weight, self.bias, self.shift, self.offset)
 
 
-def bare(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether nobody replaced, wrapped or hooked a module, so that it need not be called to be computed."""
-    if type(module) is not kind or "forward" in vars(module) or _has_any_global_hook():
-        return False
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return not any(hooks)
-
-
 class Linear(nn.Linear):
     """The linear layer of all modules here."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_dim) to (..., out_dim)."""
         return chains.linear(x, self.weight, self.bias)
-
-
-def through(
-    first: nn.Module, modify: Callable[[Tensor], Tensor], second: nn.Module, x: Tensor, mask: Tensor | None
-) -> Tensor:
-    """Two layers, a `Linear` and an `ActDropLinear`, computed as one where nobody replaced or hooked either.
-
-    Whatever is in the place of the second is given the dropout mask; `modify` is the identity but for gradients.
-    """
-    if bare(first, Linear) and bare(second, ActDropLinear):
-        parameters = (first.weight, first.bias, second.weight, second.bias)
-        return chains.feed_forward(x, mask, *parameters, second.shift, second.offset, modify)
-    hidden = modify(first(x))
-    return second(hidden) if mask is None else second(hidden, mask)
 
 
 def scaled_linear(in_dim: int, out_dim: int, initial_scale: float, bias: bool = True) -> Linear:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.zipformer.normalization import left_to_do
-from icefall_alp.models.zipformer.regularizers import limit_param
-from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
+from icefall_alp.models.zipformer.joined import left_to_do
+from icefall_alp.models.zipformer.regularizers import LimitedModule
+from icefall_alp.models.zipformer.schedule import schedule
 
 
-class Bypass(ScheduledModule):
+class Bypass(LimitedModule):
     """original + (new - original) * scale, with one learnt scale for each channel.
 
     In training, gradients are turned around that would push a scale out of [scale_min, 1]. arXiv:2310.11230, section
@@ -39,6 +39,6 @@ class Bypass(ScheduledModule):
             factor: between the frame rates.
         """
         new, bias, log_scale = left_to_do(norm, new)
-        scale = limit_param(self, self.bypass_scale, self.scale_min, self.scale_max)
+        scale = self.limited(self.bypass_scale, self.scale_min, self.scale_max)
         scale = scale if keep is None else scale * keep
         return chains.bypass(original, new, scale, bias, log_scale, factor)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshL, through
+from icefall_alp.models.zipformer.activations import ActDropLinear, Linear, SwooshL
+from icefall_alp.models.zipformer.joined import through
 from icefall_alp.models.zipformer.regularizers import Balancer, Whiten
 from icefall_alp.models.zipformer.schedule import ScheduledModule, schedule
 

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from icefall_alp.models.kernels import chains
-from icefall_alp.models.zipformer.activations import bare
-from icefall_alp.models.zipformer.regularizers import limit_param
-from icefall_alp.models.zipformer.schedule import ScheduledModule
+from icefall_alp.models.zipformer.regularizers import LimitedModule
 
 
-class BiasNorm(ScheduledModule):
+class BiasNorm(LimitedModule):
     """Normalisation over the last axis; output in float32."""
 
-    log_scale_min, log_scale_max = -1.5, 1.5
+    log_scale_limits = (-1.5, 1.5)
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -29,15 +27,5 @@ class BiasNorm(ScheduledModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dim) to the same shape."""
-        return chains.bias_norm(x, *self.parameters_in_limits())
-
-    def parameters_in_limits(self) -> tuple[Tensor, Tensor]:
-        """Bias (dim,) and log_scale (); now and then a gradient that leads out of the latter's limits is turned."""
-        return self.bias, limit_param(self, self.log_scale, self.log_scale_min, self.log_scale_max)
-
-
-def left_to_do(norm: nn.Module | None, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """x, bias and log_scale for a chain that does more than a norm; or y alone, where there is none or it is called."""
-    if norm is None:
-        return x, None, None
-    return (x, *norm.parameters_in_limits()) if bare(norm, BiasNorm) else (norm(x), None, None)
+        log_scale = self.limited(self.log_scale, *self.log_scale_limits)
+        return chains.bias_norm(x, self.bias, log_scale)

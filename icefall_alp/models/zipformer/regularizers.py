@@ -32,21 +32,13 @@ def fires(prob: float) -> bool:
 
 def decide(module: ScheduledModule, prob: Scheduled) -> bool | Tensor:
     """Draw one decision for this step; in a recorded step a truth value () on the device."""
-    answer = module.per_step(lambda: (1.0,) if fires(module.now(prob)) else None, 1)
+    answer = module.clock.per_step(lambda: (1.0,) if fires(module.now(prob)) else None, 1)
     return answer[0] > 0 if isinstance(answer, Tensor) else answer is not None
 
 
 def wants_gradient(module: nn.Module, x: Tensor) -> bool:
     """Whether a modifier has anything to modify."""
     return module.training and x.requires_grad and torch.is_grad_enabled()
-
-
-def limit_param(module: ScheduledModule, param: Tensor, low: Scheduled, high: float) -> Tensor:
-    """With probability 0.6 turn around gradients that would move a parameter further outside [low, high]."""
-    if not wants_gradient(module, param):
-        return param
-    settings = module.per_step(lambda: (module.now(low), high, 1.0) if fires(PARAM_LIMIT_PROB) else None, 3)
-    return param if settings is None else modifiers.limit_param(param, settings)
 
 
 def abs_penalty(module: ScheduledModule, x: Tensor, limit: float, penalty: float, prob: float) -> AbsPenalty | None:
@@ -61,8 +53,19 @@ def abs_penalty(module: ScheduledModule, x: Tensor, limit: float, penalty: float
     """
     if not wants_gradient(module, x):
         return None
-    settings = module.per_step(lambda: (penalty,) if fires(prob) else None, 1)
+    settings = module.clock.per_step(lambda: (penalty,) if fires(prob) else None, 1)
     return None if settings is None else AbsPenalty(limit, settings, lambda: module.clock.loss_scale)
+
+
+class LimitedModule(ScheduledModule):
+    """A module with parameters that have limits."""
+
+    def limited(self, param: Tensor, low: Scheduled, high: float) -> Tensor:
+        """With probability 0.6 turn around gradients that would move a parameter further outside [low, high]."""
+        if not wants_gradient(self, param):
+            return param
+        settings = self.clock.per_step(lambda: (self.now(low), high, 1.0) if fires(PARAM_LIMIT_PROB) else None, 3)
+        return param if settings is None else modifiers.limit_param(param, settings)
 
 
 class ScaleGrad(nn.Module):
@@ -100,7 +103,7 @@ class Balancer(ScheduledModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input, any shape with channels on `channel_dim`."""
-        settings = self.per_step(self._settings, 5) if wants_gradient(self, x) else None
+        settings = self.clock.per_step(self._settings, 5) if wants_gradient(self, x) else None
         return x if settings is None else modifiers.balance(x, settings, self.channel_dim)
 
     def _settings(self) -> tuple[float, ...] | None:
@@ -136,7 +139,7 @@ class Whiten(ScheduledModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input (..., C)."""
-        settings = self.per_step(self._settings, 2) if wants_gradient(self, x) else None
+        settings = self.clock.per_step(self._settings, 2) if wants_gradient(self, x) else None
         if settings is None:
             return x
         return modifiers.whiten(x, self.num_groups, settings, partial(setattr, self, "violated"))

@@ -14,8 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor, nn
 
-from icefall_alp.models.kernels.plain import Numbers
-from icefall_alp.models.zipformer.panel import Ask, Panel
+from icefall_alp.models.zipformer.clock import Clock
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +41,6 @@ class Schedule:
 Scheduled: TypeAlias = Schedule | float
 
 
-@dataclass
-class Clock:
-    """What the training loop tells all modules.
-
-    Attributes:
-        batch_count: how far training is, in reference batches; None until it is set.
-        loss_scale: what the loss, a sum over the batch, is multiplied by before backward; number or scalar tensor.
-        panel: of the step that is being recorded, else None.
-    """
-
-    batch_count: float | None = None
-    loss_scale: float | Tensor = 1.0
-    panel: Panel | None = None
-
-
 class ScheduledModule(nn.Module):
     """A module with scheduled values; all modules of an encoder share the clock that `attach_clock` gives them."""
 
@@ -78,13 +62,6 @@ class ScheduledModule(nn.Module):
         if panel is None or not isinstance(value, Schedule):
             return self.now(value)
         return panel.number(value, lambda: self.now(value))
-
-    def per_step(self, ask: Ask, size: int) -> Numbers | None:
-        """What `ask` answers: `size` numbers, or None for "nothing in this step".
-
-        In a recorded step a tensor (size,) that holds what it answers before each replay, zeros for None.
-        """
-        return ask() if self.clock.panel is None else self.clock.panel.read(ask, size)
 
 
 @cache

@@ -95,7 +95,10 @@ def describe(module: torch.nn.Module) -> dict | None:
             names = ("num_groups", "whitening_limit", "min_prob", "max_prob", "grad_scale")
             return {"kind": "Whiten", **{n: plain(getattr(module, n)) for n in names}}
         case BiasNorm():
-            return {"kind": "BiasNorm", "log_scale_min": module.log_scale_min, "log_scale_max": module.log_scale_max}
+            return {
+                "kind": "BiasNorm",
+                **dict(zip(("log_scale_min", "log_scale_max"), module.log_scale_limits, strict=True)),
+            }
         case Bypass():
             scales = {"scale_min": plain(module.scale_min), "scale_max": module.scale_max}
             return {"kind": "BypassModule", **scales, "skip_rate": 0.0}  # of a whole layer: below

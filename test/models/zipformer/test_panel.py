@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from icefall_alp.models.zipformer.panel import ALIGNED, CAPACITY, Panel
-from icefall_alp.models.zipformer.schedule import Clock, Schedule, ScheduledModule, attach_clock
 
 CPU = torch.device("cpu")
 
@@ -51,19 +50,3 @@ def test_more_than_fits_is_an_error():
     panel.read(lambda: None, CAPACITY)
     with pytest.raises(RuntimeError):
         panel.read(lambda: None, 1)
-
-
-def test_schedules_and_decisions_are_read_from_the_panel_while_there_is_one():
-    module, clock = ScheduledModule().train(), Clock(batch_count=50.0)
-    attach_clock(module, clock)
-    falling = Schedule(((0, 0.4), (100, 0.2)))
-    assert module.rate(falling) == pytest.approx(0.3)
-    assert module.per_step(lambda: None, 3) is None and module.per_step(lambda: (1.0, 2.0), 2) == (1.0, 2.0)
-    panel = clock.panel = Panel(CPU)
-    rate, place = module.rate(falling), module.per_step(lambda: None, 3)
-    assert module.rate(falling) is rate and module.rate(0.7) == 0.7
-    panel.refresh()
-    assert rate.item() == pytest.approx(0.3) and place.tolist() == [0.0] * 3
-    clock.batch_count = 100.0
-    panel.refresh()
-    assert rate.item() == pytest.approx(0.2)

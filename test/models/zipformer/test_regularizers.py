@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from icefall_alp.models.kernels.plain import mean_over_deviation, whitening_metric
 from icefall_alp.models.zipformer.regularizers import (
     Balancer,
+    LimitedModule,
     ScaleGrad,
     Whiten,
     abs_penalty,
     fires,
-    limit_param,
     settle_verdicts,
 )
 from icefall_alp.models.zipformer.schedule import ScheduledModule
@@ -95,9 +95,9 @@ def test_whiten_follows_the_gradient_of_its_metric(draw):
 
 def test_limit_param_and_penalty(units, golden, close, draw):
     draw(0.0)
-    module, meta = ScheduledModule(), golden("units_meta.json")
+    module, meta = LimitedModule(), golden("units_meta.json")
     case, settings = units("limit_param"), meta["limit_param"]
-    limit = lambda x: limit_param(module, x, settings["min"], settings["max"])  # noqa: E731
+    limit = lambda x: module.limited(x, settings["min"], settings["max"])  # noqa: E731
     assert torch.equal(gradient(limit, case["x"], case["gy"]), case["dx"])
     case, settings = units("penalize"), meta["penalize"]
     penalize = lambda x: penalize_abs(module, x, settings["limit"], settings["penalty"], 0.1)  # noqa: E731
@@ -147,7 +147,7 @@ def test_scale_grad():
 MODIFIERS = {
     "balancer": lambda m: Balancer(prob=0.4).train(m.training),
     "whiten": lambda m: Whiten(1.0).train(m.training),
-    "limit": lambda m: lambda x: limit_param(m, x, 0.0, 0.1),
+    "limit": lambda m: lambda x: LimitedModule().train(m.training).limited(x, 0.0, 0.1),
     "penalty": lambda m: lambda x: penalize_abs(m, x, 25.0, 1e-4, 0.1),
 }
 

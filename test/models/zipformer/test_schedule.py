@@ -8,7 +8,9 @@ import copy
 import pytest
 import torch
 
-from icefall_alp.models.zipformer.schedule import Clock, Schedule, ScheduledModule, attach_clock, schedule
+from icefall_alp.models.zipformer.clock import Clock
+from icefall_alp.models.zipformer.panel import Panel
+from icefall_alp.models.zipformer.schedule import Schedule, ScheduledModule, attach_clock, schedule
 
 
 def test_schedule_values(golden):
@@ -36,3 +38,18 @@ def test_one_clock_for_all_and_its_own_for_a_copy():
     clock.batch_count = 3.0
     assert root[0].clock is root[1][0].clock is clock
     assert other[0].clock is other[1][0].clock and other[0].clock.batch_count is None
+
+
+def test_rates_are_read_from_the_panel_while_there_is_one():
+    module, clock = ScheduledModule().train(), Clock(batch_count=50.0)
+    attach_clock(module, clock)
+    falling = Schedule(((0, 0.4), (100, 0.2)))
+    assert module.rate(falling) == pytest.approx(0.3)
+    panel = clock.panel = Panel(torch.device("cpu"))
+    rate = module.rate(falling)
+    assert module.rate(falling) is rate and module.rate(0.7) == 0.7
+    panel.refresh()
+    assert rate.item() == pytest.approx(0.3)
+    clock.batch_count = 100.0
+    panel.refresh()
+    assert rate.item() == pytest.approx(0.2)

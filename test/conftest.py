@@ -9,7 +9,7 @@ import os
 import pytest
 import torch
 
-from icefall_alp.utils.distributed import compute_exactly
+from icefall_alp.utils.exact_arithmetic import compute_exactly
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when it is imported, which other libraries do as well

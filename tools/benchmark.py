@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.timing import describe_machine
-from icefall_alp.utils.distributed import compute_exactly
 from icefall_alp.utils.errors import clean_exit
+from icefall_alp.utils.exact_arithmetic import compute_exactly
 
 NAMES = sorted(path.stem for path in (Path(__file__).parent / "benchmarks").glob("[a-z]*.py") if path.stem != "timing")
 

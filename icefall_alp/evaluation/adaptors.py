@@ -23,10 +23,10 @@ from icefall_alp.data.batch_plan import BatchPlan
 from icefall_alp.data.datamodule import TrainStream
 from icefall_alp.data.datasets import QuestionBatch
 from icefall_alp.data.shards import FeatureShards
-from icefall_alp.evaluation.air_bench import choice_prompt, right_letter
 from icefall_alp.evaluation.encode import EncodedClips, load_or_encode, set_digest
 from icefall_alp.evaluation.encoders import FrozenEncoder, PrecomputedFrames
 from icefall_alp.evaluation.heads import HeadDataset, train_head
+from icefall_alp.evaluation.question_stream import NUM_BUCKETS, asked, question_stream, target
 from icefall_alp.evaluation.questions import Item, read_items
 from icefall_alp.models.audio_llm import Adaptor, AudioLLM
 from icefall_alp.models.language_model import LanguageModel
@@ -37,18 +37,7 @@ from icefall_alp.utils.digests import library_digest, sha256_text
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.seeds import seed_everything, stable_seed
 
-NUM_BUCKETS = 8  # questions of similar length share a batch
 DESCRIBED = 0.7  # share of the small model's training questions that come with words in the audio's place
-
-
-def asked(item: Item) -> str:
-    """The question as it is put to a model."""
-    return choice_prompt(item.text, item.choices) if item.choices else item.text
-
-
-def target(item: Item) -> str:
-    """What a model learns to answer: the letter of a choice, otherwise the answer itself."""
-    return right_letter(item) if item.choices else item.answer
 
 
 def training_items(config: QuestionAnsweringConfig) -> tuple[list[MonoCut], list[Item], int]:
@@ -169,30 +158,3 @@ def trained_adaptor(
         print(f"adaptor: {len(items):,} questions on {len(clips):,} clips, {num_differing:,} left out because their "
               f"answers differ -> {folder}", flush=True)  # fmt: skip
     return audio_llm.to(distributed.device()).eval()
-
-
-def question_stream(
-    clips: EncodedClips, items: Sequence[Item], audio_llm: AudioLLM, config: QuestionAnsweringConfig
-) -> TrainStream:
-    """Endless batches of about `config.batch_size` questions; each question once an epoch, with its clip.
-
-    Batches are measured in tokens, which the language model's step costs: in seconds, hundreds of questions about short
-    clips would share one.
-    """
-
-    def make_batch(indices: np.ndarray, epoch: int) -> QuestionBatch:
-        chosen = [items[i] for i in indices]
-        frames, lens = clips.batch(np.array([item.clip for item in chosen]))
-        questions, answers = [asked(item) for item in chosen], [target(item) for item in chosen]
-        return QuestionBatch(frames, lens, questions, answers, [item.cut_id for item in chosen])
-
-    lengths = np.array([_num_tokens(clips, item, audio_llm) for item in items], dtype=np.float64)
-    plan = BatchPlan(lengths, config.batch_size * lengths.mean(), NUM_BUCKETS, config.seed)
-    return TrainStream(HeadDataset(make_batch), plan)
-
-
-def _num_tokens(clips: EncodedClips, item: Item, audio_llm: AudioLLM) -> int:
-    """Length of a question's sequence: template, audio, question, answer; see `audio_llm`."""
-    chat, question = audio_llm.language_model.chat, asked(item)
-    text = *chat.prompt(question), chat.answer(question, target(item))
-    return -(-len(clips.frames[item.clip]) // audio_llm.adaptor.stack) + sum(map(len, text))

@@ -17,19 +17,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.ndimage import median_filter
-from torch import Tensor
 
 from icefall_alp.config import DetectionConfig
 from icefall_alp.data.datasets import read_class_list
 from icefall_alp.evaluation.encoders import FrozenEncoder
-from icefall_alp.evaluation.frozen_set import on_device, standardized
 from icefall_alp.evaluation.head_bank import Batch, HeadBank, train_bank
 from icefall_alp.evaluation.labels import Event, clip_events, frame_targets, without_clips
 from icefall_alp.evaluation.parts import Part, open_parts
 from icefall_alp.evaluation.psds import FrameScores, chance_scores, class_curves, psds
 from icefall_alp.evaluation.selection import account, choose_rate, half_interval
+from icefall_alp.evaluation.standardize import Statistics, in_a_row, standardized
 from icefall_alp.evaluation.tasks import Protocol, Score
-from icefall_alp.models.pooling import valid_frames
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.transfer import send
@@ -44,7 +42,7 @@ class Clips(NamedTuple):
 
     part: Part
     events: list[list[Event]]
-    statistics: tuple[Tensor, Tensor]
+    statistics: Statistics
 
 
 def numbers(config: DetectionConfig) -> list[tuple[str, str]]:
@@ -100,7 +98,7 @@ def score(encoder: FrozenEncoder, config: DetectionConfig, exp_dir: Path, poolin
 
 def _train(
     part: Part, events: list[list[Event]], num_classes: int, rates: Sequence[float], config: DetectionConfig
-) -> tuple[HeadBank, tuple[Tensor, Tensor]]:
+) -> tuple[HeadBank, Statistics]:
     """Heads of some rates trained on some clips, and the statistics of their frames."""
     statistics = part.set.vectors.frame_statistics(part.positions)
     seeds = range(config.seed, config.seed + config.num_seeds)
@@ -119,7 +117,6 @@ def _clip_counts(events: Sequence[Sequence[Event]], num_classes: int) -> np.ndar
 def frame_epochs(clips: Clips, config: DetectionConfig, num_classes: int) -> Callable[[int], Iterable[Batch]]:
     """Batches of all frames of about `batch_size` clips, the same for all heads: (M, C), targets (M, K) bool."""
     place = distributed.device()
-    statistics = on_device(clips.statistics, place)
     part = clips.part
     seconds = config.batch_size * float(part.durations.mean())
     events_of = dict(zip(part.positions.tolist(), clips.events, strict=True))
@@ -130,19 +127,10 @@ def frame_epochs(clips: Clips, config: DetectionConfig, num_classes: int) -> Cal
             lens = part.set.vectors.lens[chosen]
             rows = zip(chosen.tolist(), lens.tolist(), strict=True)
             targets = [frame_targets(events_of[i], num, durations[i], num_classes) for i, num in rows]
-            inputs = standardized(_in_a_row(frames, lens), statistics)
+            inputs = standardized(in_a_row(frames, lens), clips.statistics)
             yield (inputs,), send(torch.cat(targets), place)
 
     return epochs
-
-
-def _in_a_row(frames: Tensor, lens: Tensor) -> Tensor:
-    """Frames (n, T, C) on the device without their padding: (M, C).
-
-    Lens (n,) are those on the CPU, so that nothing has to be waited for.
-    """
-    rows = valid_frames(lens, frames.shape[1]).flatten().nonzero()[:, 0]
-    return frames.flatten(0, 1)[send(rows, frames.device)]
 
 
 def score_heads(bank: HeadBank, clips: Clips, classes: Sequence[int], config: DetectionConfig) -> dict[str, np.ndarray]:
@@ -158,11 +146,11 @@ def score_heads(bank: HeadBank, clips: Clips, classes: Sequence[int], config: De
 @torch.no_grad()
 def detect(head: HeadBank, clips: Clips, config: DetectionConfig) -> FrameScores:
     """Smoothed scores of one head on every frame, clips in their order."""
-    part, statistics = clips.part, on_device(clips.statistics, distributed.device())
+    part = clips.part
     found: dict[int, np.ndarray] = {}
     for chosen, frames, _ in part.set.frame_batches(part.positions, config.max_duration, 0, 0):
         lens = part.set.vectors.lens[chosen]
-        logits = head(standardized(_in_a_row(frames, lens), statistics))[0].cpu().numpy()
+        logits = head(standardized(in_a_row(frames, lens), clips.statistics))[0].cpu().numpy()
         for i, own in zip(chosen.tolist(), np.split(logits, np.cumsum(lens.tolist())[:-1]), strict=True):
             found[i] = _smoothed(own, part.set.clips.durations[i], config.median_seconds)
     ordered = [found[i] for i in part.positions.tolist()]

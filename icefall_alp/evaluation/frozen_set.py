@@ -19,8 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from icefall_alp.data.batch_plan import BatchPlan
 from icefall_alp.evaluation.cache import read_cache, write_cache
-from icefall_alp.evaluation.encode import NUM_BUCKETS, Clips, encoded_batches, frames_key, storable
+from icefall_alp.evaluation.encode import NUM_BUCKETS, frames_key, storable
 from icefall_alp.evaluation.encoders import FrozenEncoder
+from icefall_alp.evaluation.frozen_pass import Clips, encoded_batches
+from icefall_alp.evaluation.standardize import Statistics, channel_statistics
 from icefall_alp.models.pooling import masked_mean
 from icefall_alp.utils import distributed
 from icefall_alp.utils.transfer import send
@@ -43,22 +45,17 @@ class ClipVectors:
     squares: Tensor
     lens: Tensor
 
-    def frame_statistics(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and deviation (C,), (C,) of each channel over all frames of some clips."""
+    def frame_statistics(self, positions: np.ndarray) -> Statistics:
+        """Mean and deviation of each channel over all frames of some clips."""
         weight = (self.lens[positions].double() / self.lens[positions].sum())[:, None]
         mean = (weight * self.means[positions].double()).sum(0)
         variance = (weight * self.squares[positions].double()).sum(0) - mean.square()
-        return mean.float(), _bounded(variance.clamp(min=0.0).sqrt())
+        return channel_statistics(mean, variance.clamp(min=0.0).sqrt())
 
-    def mean_statistics(self, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Mean and deviation (C,), (C,) of each channel over the means of some clips."""
+    def mean_statistics(self, positions: np.ndarray) -> Statistics:
+        """Mean and deviation of each channel over the means of some clips."""
         chosen = self.means[positions].double()
-        return chosen.mean(0).float(), _bounded(chosen.std(0, correction=0))
-
-
-def _bounded(deviation: Tensor) -> Tensor:
-    """A channel that hardly varies gets a thousandth of the usual deviation: it cannot grow out of bounds elsewhere."""
-    return deviation.clamp(min=max(1e-3 * float(deviation.mean()), 1e-6)).float()
+        return channel_statistics(chosen.mean(0), chosen.std(0, correction=0))
 
 
 @dataclass(frozen=True)
@@ -151,15 +148,3 @@ def _encode(empty: FrozenSet, frames_gb: float) -> FrozenSet:
                 frames[i] = storable(out[row, : out_lens[row]])
     vectors = ClipVectors(torch.stack(means), torch.stack(squares), lens)
     return replace(empty, vectors=vectors, frames=frames)
-
-
-def on_device(statistics: tuple[Tensor, Tensor], place: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (C,) where the frames of a set come to."""
-    mean, deviation = statistics
-    return send(mean, place), send(deviation, place)
-
-
-def standardized(values: Tensor, statistics: tuple[Tensor, Tensor]) -> Tensor:
-    """Values (..., C) less the mean (C,), divided by the deviation (C,)."""
-    mean, deviation = statistics
-    return (values - mean) / deviation

@@ -22,11 +22,12 @@ from icefall_alp.config import LinearProbeConfig
 from icefall_alp.data.datasets import read_class_list
 from icefall_alp.evaluation import scores
 from icefall_alp.evaluation.encoders import FrozenEncoder
-from icefall_alp.evaluation.frozen_set import FrozenSet, on_device, standardized
+from icefall_alp.evaluation.frozen_set import FrozenSet
 from icefall_alp.evaluation.head_bank import Batch, HeadBank, train_bank
 from icefall_alp.evaluation.labels import class_counts, clip_targets, without_clips
 from icefall_alp.evaluation.parts import Part, open_parts
 from icefall_alp.evaluation.selection import account, choose_rate, half_interval
+from icefall_alp.evaluation.standardize import Statistics, standardized
 from icefall_alp.evaluation.tasks import Protocol, Score
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
@@ -53,7 +54,7 @@ class Clips(NamedTuple):
 
     part: Part
     targets: Tensor
-    statistics: tuple[Tensor, Tensor]
+    statistics: Statistics
 
     @property
     def set(self) -> FrozenSet:
@@ -142,7 +143,7 @@ def probe(
 def mean_epochs(clips: Clips, batch_size: int, seeds: Sequence[int]) -> Callable[[int], Iterable[Batch]]:
     """Batches of clip means, each seed with its own order of the clips: (S, n, C), targets (S, n, ...)."""
     place = distributed.device()
-    means = standardized(clips.set.vectors.means[clips.part.positions], clips.statistics).to(place)
+    means = standardized(clips.set.vectors.means[clips.part.positions].to(place), clips.statistics)
     targets = clips.targets.to(place)
     count = len(means)
 
@@ -159,14 +160,13 @@ def mean_epochs(clips: Clips, batch_size: int, seeds: Sequence[int]) -> Callable
 def frame_epochs(clips: Clips, config: LinearProbeConfig) -> Callable[[int], Iterable[Batch]]:
     """Batches of frames of about `batch_size` clips, the same for all heads: (n, T, C) with lens, targets (n, ...)."""
     place = distributed.device()
-    statistics = on_device(clips.statistics, place)
     seconds = config.batch_size * float(clips.part.durations.mean())
     row_of = np.full(len(clips.set.clips), -1)
     row_of[clips.part.positions] = np.arange(len(clips.part.positions))
 
     def epochs(epoch: int) -> Iterator[Batch]:
         for chosen, frames, lens in clips.set.frame_batches(clips.part.positions, seconds, config.seed, epoch):
-            inputs = standardized(frames, statistics), lens
+            inputs = standardized(frames, clips.statistics), lens
             yield inputs, send(clips.targets[row_of[chosen]], place)
 
     return epochs
@@ -189,18 +189,17 @@ def score_heads(bank: HeadBank, clips: Clips, config: LinearProbeConfig) -> np.n
 def _logits(bank: HeadBank, clips: Clips, config: LinearProbeConfig) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows of the clips and the logits (G, n, K) of every head, batch by batch."""
     place = distributed.device()
-    statistics = on_device(clips.statistics, place)
     if bank.pooling_heads:
         row_of = {int(position): row for row, position in enumerate(clips.part.positions)}
         for chosen, frames, lens in clips.set.frame_batches(clips.part.positions, config.max_duration, 0, 0):
             rows = np.array([row_of[int(position)] for position in chosen])
-            yield rows, bank(standardized(frames, statistics), lens)
+            yield rows, bank(standardized(frames, clips.statistics), lens)
         return
     for rows in np.array_split(
         np.arange(len(clips.part.positions)), -(-len(clips.part.positions) // config.batch_size)
     ):
         means = clips.set.vectors.means[clips.part.positions[rows]]
-        yield rows, bank(standardized(means.to(place), statistics))
+        yield rows, bank(standardized(means.to(place), clips.statistics))
 
 
 PROTOCOL = Protocol("linear_probe", LinearProbeConfig, numbers, score)

@@ -23,13 +23,14 @@ from icefall_alp.config import JudgeConfig, QuestionAnsweringConfig, QuestionPar
 from icefall_alp.config.loader import config_to_dict
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.evaluation import caption_scores
-from icefall_alp.evaluation.adaptors import adaptor_digest, asked, language_model, trained_adaptor
+from icefall_alp.evaluation.adaptors import adaptor_digest, language_model, trained_adaptor
 from icefall_alp.evaluation.air_bench import prediction_row, right_letter, score_choices
 from icefall_alp.evaluation.encode import EncodedClips, load_or_encode, set_digest
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.evaluation.item_log import ItemLog
 from icefall_alp.evaluation.judge import Judge, build_judge
 from icefall_alp.evaluation.judging import Judgement, judge_responses
+from icefall_alp.evaluation.question_stream import asked
 from icefall_alp.evaluation.questions import Item, read_items
 from icefall_alp.evaluation.tasks import Protocol, Score
 from icefall_alp.models.audio_llm import AudioLLM, generate_answers

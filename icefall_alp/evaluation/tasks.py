@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from icefall_alp.config import EvaluationConfig
 from icefall_alp.config.loader import config_to_dict, load_config
 from icefall_alp.evaluation.encode import num_listed, set_digest
 from icefall_alp.evaluation.encoders import LOG_MEL_RUN, FrozenEncoder, load_frozen_encoder
 from icefall_alp.evaluation.results import Result, is_done, read_result, result_path, write_result
+from icefall_alp.evaluation.workers import for_each
 from icefall_alp.utils import distributed
 from icefall_alp.utils.atomic_io import atomic_write_text
 from icefall_alp.utils.commit import git_commit
@@ -103,30 +98,7 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
         raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
     shares = [present] if protocol.tasks_share_work else [{task: config} for task, config in present.items()]
     jobs = [(exp_dir, (protocol, *others), share, command) for exp_dir in options.exp_dir for share in shares]
-    on_cpu = distributed.device().type == "cpu"
-    fitting = torch.accelerator.device_count() if protocol.fills_gpu and not on_cpu else options.num_jobs
-    num_jobs = min(options.num_jobs, fitting)
-    if num_jobs == 1 or len(jobs) == 1:
-        for job in jobs:
-            _evaluate_run(*job)
-        return
-    threads = max(1, torch.get_num_threads() // num_jobs)
-    # nothing has been computed here yet, so a forked process may use threads; a GPU does not survive a fork
-    context = multiprocessing.get_context("fork" if on_cpu else "spawn")
-    with ProcessPoolExecutor(num_jobs, context, _begin_worker, (context.Value("i", 0), threads)) as pool:
-        for done in [pool.submit(_evaluate_run, *job) for job in jobs]:
-            done.result()
-
-
-def _begin_worker(num_begun: Synchronized[int], threads: int) -> None:
-    """A share of the CPU's threads, and the GPUs in turn."""
-    torch.set_num_threads(threads)
-    if distributed.device().type == "cpu":
-        return
-    with num_begun.get_lock():
-        number, num_begun.value = num_begun.value, num_begun.value + 1
-    os.environ["LOCAL_RANK"] = str(number % torch.accelerator.device_count())
-    torch.accelerator.set_device_index(distributed.device())  # Triton's kernels run on the current one
+    for_each(_evaluate_run, jobs, options.num_jobs, protocol.fills_gpu)
 
 
 def _evaluate_run(

@@ -18,8 +18,8 @@ from icefall_alp.data.fbank import SAMPLING_RATE, Fbank
 from icefall_alp.data.manifests import corpus_roots
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.models import AudioEncoder
-from icefall_alp.utils.distributed import compute_exactly
 from icefall_alp.utils.errors import UserError
+from icefall_alp.utils.exact_arithmetic import compute_exactly
 
 
 class WaveformEncoder(nn.Module):

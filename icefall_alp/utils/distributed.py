@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from icefall_alp.utils.errors import UserError
+from icefall_alp.utils.exact_arithmetic import compute_exactly
 
 _ENVIRONMENT = (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
 _alone = False  # inside `single_process()`
@@ -78,8 +79,6 @@ def is_main() -> bool:
 def device() -> torch.device:
     """GPU number `LOCAL_RANK`, or the CPU where there is no GPU or `ALP_DEVICE=cpu`.
 
-    Whoever is given a GPU gets `compute_exactly` with it.
-
     Raises:
         UserError: `ALP_DEVICE` is neither empty, cpu nor cuda, or this machine has no such GPU.
     """
@@ -88,7 +87,7 @@ def device() -> torch.device:
         raise UserError(f"ALP_DEVICE={wanted} is unknown; use cpu or cuda")
     if wanted == "cpu" or (not wanted and not torch.cuda.is_available()):
         return torch.device("cpu")
-    compute_exactly()
+    compute_exactly()  # whoever is given a GPU
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if local_rank >= torch.cuda.device_count():
         raise UserError(
@@ -96,18 +95,6 @@ def device() -> torch.device:
             "start at most that many processes, or set ALP_DEVICE=cpu"
         )
     return torch.device("cuda", local_rank)
-
-
-def compute_exactly() -> None:
-    """Take from a GPU's libraries what float32 and sums in float32 mean, and no attention of cuDNN.
-
-    That one makes a plan for every new shape, and some of its kernels know dropout in steps of a sixteenth only.
-    """
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @contextmanager
@@ -146,7 +133,7 @@ def gather_json(value: Any) -> list[Any]:
     if world_size() == 1:
         return [value]
     encoded = torch.frombuffer(bytearray(json.dumps(value).encode("utf-8")), dtype=torch.uint8)
-    return [json.loads(block.numpy().tobytes()) for block in _gather_blocks(encoded)]
+    return [json.loads(block.numpy().tobytes()) for block in gather_blocks(encoded)]
 
 
 def on_main(function: Callable[[], Any]) -> Any:
@@ -168,33 +155,7 @@ def on_main(function: Callable[[], Any]) -> Any:
     return result
 
 
-def gather_with_gradient(tensor: Tensor) -> Tensor:
-    """Concatenate the rows of all processes and let gradients flow back to where each row came from.
-
-    Args:
-        tensor: (n, ...) floating point; n may differ between processes and be 0, the rest must agree.
-
-    Returns:
-        (sum of n, ...), rows ordered by rank. Backward sums the gradients of every process and returns this
-        process's rows: exact when the loss of the whole is the sum of the processes' losses.
-    """
-    return tensor if world_size() == 1 else _Gather.apply(tensor)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        blocks = _gather_blocks(tensor)
-        ctx.start = sum(len(block) for block in blocks[: rank()])
-        ctx.length = len(tensor)
-        return torch.cat(blocks)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return all_reduce_sum(gradient.contiguous())[ctx.start : ctx.start + ctx.length]
-
-
-def _gather_blocks(tensor: Tensor) -> list[Tensor]:
+def gather_blocks(tensor: Tensor) -> list[Tensor]:
     """Rows (n, ...) of every process; blocks travel padded to the longest because collectives want equal shapes."""
     come()
     length = torch.tensor([len(tensor)])  # on the CPU: no process waits for its GPU to know how much will come

@@ -74,10 +74,3 @@ def test_validation_without_events_is_refused(config, log_mel, tmp_path, monkeyp
     monkeypatch.setattr(detection, "clip_events", none_in_validation)
     with pytest.raises(UserError, match=r"none of the \d+ validation clips has an event"):
         list(detection.score(log_mel, config, tmp_path, [""]))
-
-
-def test_frames_in_a_row_are_those_that_are_no_padding():
-    frames, lens = torch.randn(3, 5, 2), torch.tensor([5, 2, 4])
-    row = detection._in_a_row(frames, lens)
-    expected = torch.cat([clip[:length] for clip, length in zip(frames, lens.tolist(), strict=True)])
-    assert torch.equal(row, expected)

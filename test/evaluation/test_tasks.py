@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from icefall_alp.config import LinearProbeConfig
-from icefall_alp.evaluation import linear_probe, question_answering, tasks
+from icefall_alp.evaluation import linear_probe, tasks
 from icefall_alp.evaluation.results import read_results
 from icefall_alp.utils.errors import UserError
 
@@ -131,30 +129,12 @@ def test_tasks_without_features_are_left_out_and_several_runs_share_the_work(con
     assert done.stderr.count("left out: absent: no features in data/fbank/nowhere") == 1
 
 
-def _on_gpus(monkeypatch, count):
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setattr(tasks.distributed, "device", lambda: torch.device("cuda", int(os.environ["LOCAL_RANK"])))
-    monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
-
-
-def test_workers_take_the_gpus_in_turn(monkeypatch):
-    _on_gpus(monkeypatch, 2)
-    current = []
-    monkeypatch.setattr(torch.accelerator, "set_device_index", lambda device: current.append(device.index))
-    num_begun = multiprocessing.Value("i", 0)
-    for _ in range(3):
-        tasks._begin_worker(num_begun, torch.get_num_threads())
-    assert current == [0, 1, 0] and os.environ["LOCAL_RANK"] == "0"
-
-
-def test_question_answering_runs_one_process_on_each_gpu(config, tmp_path, monkeypatch):
-    assert question_answering.PROTOCOL.fills_gpu
-    _on_gpus(monkeypatch, 1)
-    monkeypatch.setattr(tasks.distributed, "setup", lambda: None)
-    here = []
-    monkeypatch.setattr(tasks, "_evaluate_run", lambda exp_dir, *_: here.append(exp_dir.name))
+def test_the_workers_hear_of_what_fills_a_gpu(config, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(tasks, "for_each", lambda *arguments: told.append(arguments[1:]))
     task = tmp_path / "toy.yaml"
     task.write_text(yaml.safe_dump({key: getattr(config, key) for key in ("train_cuts", "test_cuts", "class_list")}))
     monkeypatch.setattr(sys, "argv", ["e.py", "--exp-dir", "one", "two", "--task", str(task), "--num-jobs", "2"])
     tasks.main(replace(linear_probe.PROTOCOL, fills_gpu=True), "doc")
-    assert here == ["one", "two"]
+    ((jobs, num_jobs, fills_gpu),) = told
+    assert [exp_dir.name for exp_dir, *_ in jobs] == ["one", "two"] and num_jobs == 2 and fills_gpu

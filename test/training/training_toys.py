@@ -16,6 +16,7 @@ from icefall_alp.config import OptimConfig, TrainingConfig
 from icefall_alp.objectives.base import LossOutput, Objective
 from icefall_alp.training.trainer import Trainer
 from icefall_alp.utils import distributed
+from icefall_alp.utils.gather import gather_with_gradient
 
 CONFIG = TrainingConfig(
     num_steps=12, log_every=5, valid_every=4, save_every=7, keep_checkpoints=3, average_every=3, reference_seconds=20.0
@@ -133,7 +134,7 @@ class ToyObjective(Objective):
                 nn.functional.dropout(pooled, 0.2, self.training) + 0.1 * torch.rand(4, device=place) * random.random()
             )
         audio, target = self.audio_encoder(pooled), self.tied_encoder(batch.targets)
-        all_audio, all_target = (distributed.gather_with_gradient(rows) for rows in (audio, target))
+        all_audio, all_target = (gather_with_gradient(rows) for rows in (audio, target))
         first = sum(distributed.gather_json(len(audio))[: distributed.rank()])
         labels = torch.arange(first, first + len(audio), device=place)
         logits = audio @ all_target.T, target @ all_audio.T

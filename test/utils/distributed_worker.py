@@ -10,19 +10,6 @@ import torch
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
 
-SIZES = (2, 3, 0)
-
-
-def uneven_gather(rank: int, world_size: int) -> list[list[float]]:
-    """Gradient of a loss in which every process uses every row, (own rows, 2)."""
-    rows = torch.arange(10, dtype=torch.float64).view(5, 2)
-    start = sum(SIZES[:rank])
-    own = rows[start : start + SIZES[rank]].clone().requires_grad_()
-    everything = distributed.gather_with_gradient(own)
-    assert torch.equal(everything.detach(), rows[: sum(SIZES[:world_size])])
-    ((rank + 1) * everything.pow(3).sum() + own.sum()).backward()
-    return own.grad.tolist()
-
 
 def refusal() -> str:
     def refuse() -> None:
@@ -49,7 +36,6 @@ if __name__ == "__main__":
         "from_main": distributed.on_main(lambda: [ranks.rank, "said"]),
         "refusal": refusal(),
         "alone": alone,
-        "gradient": uneven_gather(ranks.rank, ranks.world_size),
     }
     (Path(sys.argv[1]) / f"rank_{ranks.rank}.json").write_text(json.dumps(report))
     distributed.cleanup()

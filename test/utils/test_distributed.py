@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_worker import SIZES
 from processes import run_processes
 
 from icefall_alp.utils import distributed
@@ -40,19 +39,10 @@ def test_a_refusal_of_the_first_process_ends_all(reports):
     assert [report["refusal"] for report in reports] == ["UserError no", *["SystemExit 1"] * (len(reports) - 1)]
 
 
-def test_gather_is_exact_for_uneven_rows(reports):
-    size = len(reports)
-    rows = torch.arange(10, dtype=torch.float64).view(5, 2)[: sum(SIZES[:size])].requires_grad_()
-    (sum(rank + 1 for rank in range(size)) * rows.pow(3).sum() + rows.sum()).backward()
-    gathered = [row for report in reports for row in report["gradient"]]
-    torch.testing.assert_close(torch.tensor(gathered, dtype=torch.float64), rows.grad, rtol=1e-12, atol=0)
-
-
 def test_alone_everything_is_the_identity(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert distributed.setup() == distributed.Ranks(0, 0, 1)
     rows = torch.ones(2, 3, requires_grad=True)
-    assert distributed.gather_with_gradient(rows) is rows
     total = distributed.all_reduce_sum(rows)
     assert torch.equal(total, rows) and not total.requires_grad
     assert distributed.gather_json({"a": 1}) == [{"a": 1}]
@@ -66,23 +56,6 @@ def test_the_environment_can_ask_for_the_cpu_but_not_for_nonsense(monkeypatch):
     monkeypatch.setenv("ALP_DEVICE", "tpu")
     with pytest.raises(UserError, match="ALP_DEVICE=tpu"):
         distributed.device()
-
-
-def test_a_gpu_computes_float32_as_float32(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.delenv("ALP_DEVICE", raising=False)
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    try:
-        products.allow_bf16_reduced_precision_reduction = products.allow_fp16_reduced_precision_reduction = True
-        products.allow_tf32 = convolutions.allow_tf32 = True
-        torch.backends.cuda.enable_cudnn_sdp(True)
-        assert distributed.device() == torch.device("cuda", 0)
-        assert not (products.allow_bf16_reduced_precision_reduction or products.allow_fp16_reduced_precision_reduction)
-        assert not (products.allow_tf32 or convolutions.allow_tf32 or torch.backends.cuda.cudnn_sdp_enabled())
-    finally:
-        distributed.compute_exactly()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

@@ -188,18 +188,16 @@ def score_heads(bank: HeadBank, clips: Clips, config: LinearProbeConfig) -> np.n
 
 def _logits(bank: HeadBank, clips: Clips, config: LinearProbeConfig) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows of the clips and the logits (G, n, K) of every head, batch by batch."""
-    place = distributed.device()
     if bank.pooling_heads:
         row_of = {int(position): row for row, position in enumerate(clips.part.positions)}
         for chosen, frames, lens in clips.set.frame_batches(clips.part.positions, config.max_duration, 0, 0):
             rows = np.array([row_of[int(position)] for position in chosen])
             yield rows, bank(standardized(frames, clips.statistics), lens)
         return
-    for rows in np.array_split(
-        np.arange(len(clips.part.positions)), -(-len(clips.part.positions) // config.batch_size)
-    ):
-        means = clips.set.vectors.means[clips.part.positions[rows]]
-        yield rows, bank(standardized(means.to(place), clips.statistics))
+    count = len(clips.part.positions)
+    for rows in np.array_split(np.arange(count), -(-count // config.batch_size)):
+        means = clips.set.vectors.means[clips.part.positions[rows]].to(distributed.device())
+        yield rows, bank(standardized(means, clips.statistics))
 
 
 PROTOCOL = Protocol("linear_probe", LinearProbeConfig, numbers, score)

@@ -199,6 +199,4 @@ def _judge(items: Sequence[Item], answers: _Answers, judge: Judge, config: Judge
     return judgement
 
 
-PROTOCOL = Protocol(
-    "question_answering", QuestionAnsweringConfig, numbers, score, tasks_share_work=True, fills_gpu=True
-)
+PROTOCOL = Protocol("question_answering", QuestionAnsweringConfig, numbers, score, shares_work=True, fills_gpu=True)

@@ -57,7 +57,7 @@ class Protocol:
         numbers: config -> the (pooling, metric) pairs it has.
         score: (encoder, config, the run's folder, poolings still to do) -> scores.
         needs_text_tower: only runs pretrained with a text tower have it; for others it is passed over.
-        tasks_share_work: what one task of a run computes, the next one reads; one process then does all of them.
+        shares_work: what one task of a run computes, the next one reads; one process then does all of them.
         fills_gpu: two at a time would not fit into a GPU's memory; there run at most as many as there are GPUs.
     """
 
@@ -66,7 +66,7 @@ class Protocol:
     numbers: Callable[[Any], Sequence[tuple[str, str]]]
     score: Callable[[FrozenEncoder, Any, Path, Sequence[str]], Iterable[Score]]
     needs_text_tower: bool = False
-    tasks_share_work: bool = False
+    shares_work: bool = False
     fills_gpu: bool = False
 
 
@@ -96,7 +96,7 @@ def main(protocol: Protocol, description: str | None, *others: Protocol) -> None
     present = {task: config for task, config in configs.items() if is_prepared(task, config)}
     if not present:
         raise UserError(f"none of the tasks {', '.join(configs)} has its features; run stages 0 and 2")
-    shares = [present] if protocol.tasks_share_work else [{task: config} for task, config in present.items()]
+    shares = [present] if protocol.shares_work else [{task: config} for task, config in present.items()]
     jobs = [(exp_dir, (protocol, *others), share, command) for exp_dir in options.exp_dir for share in shares]
     for_each(_evaluate_run, jobs, options.num_jobs, protocol.fills_gpu)
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icefall_alp.models.decoder_layer import KeysValues
-from icefall_alp.models.text_decoder import TextDecoder
+from icefall_alp.models.text_decoder import Past, TextDecoder
 from icefall_alp.utils.errors import UserError
 
 
@@ -102,7 +101,7 @@ def generate(
     return [[i for i in row if i not in special] for row in ended.tokens.tolist()]
 
 
-def _follow(past: list[KeysValues], beam: Tensor) -> list[KeysValues]:
+def _follow(past: Past, beam: Tensor) -> Past:
     """Give every row the past of the beam (N, B) that it continues; a single beam continues itself."""
     num_clips, beam_size = beam.shape
     if beam_size == 1:

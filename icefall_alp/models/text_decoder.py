@@ -44,6 +44,9 @@ TIED_OR_ZERO = (
 )  # fmt: skip
 
 
+Past = list[KeysValues]  # of each layer
+
+
 @dataclass(frozen=True)
 class DecoderSizes:
     """Everything the weights' shapes follow from, and how captions enter."""
@@ -149,7 +152,7 @@ class TextDecoder(nn.Module):
         hidden = self._embed(masks, 0).expand(len(memory.mask), -1, -1)
         return self._run(hidden, memory, is_causal=False, num_wanted=num_tokens)[0]
 
-    def step(self, tokens: Tensor, memory: Memory, past: list[KeysValues] | None) -> tuple[Tensor, list[KeysValues]]:
+    def step(self, tokens: Tensor, memory: Memory, past: Past | None) -> tuple[Tensor, Past]:
         """Continue captions by the tokens (N, 1) that come after those in `past`, or begin them (None) by (N, U).
 
         There may be several captions for each clip of `memory`: N is then a multiple, and those of a clip are in a row.
@@ -180,10 +183,10 @@ class TextDecoder(nn.Module):
         self,
         hidden: Tensor,
         memory: Memory,
-        past: list[KeysValues] | None = None,
+        past: Past | None = None,
         is_causal: bool = True,
         num_wanted: int | None = None,
-    ) -> tuple[Tensor, list[KeysValues]]:
+    ) -> tuple[Tensor, Past]:
         hidden = F.dropout(hidden, self.sizes.dropout, self.training)
         present, last = [], len(self.layers) - 1
         for index, layer in enumerate(self.layers):

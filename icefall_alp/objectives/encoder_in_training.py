@@ -53,7 +53,7 @@ class EncoderInTraining(nn.Module):
             encoder.set_loss_scale(scale)
 
     def recomputable_layers(self) -> list[nn.Module]:
-        """The layers whose activations take most of the memory, for `training.recompute_activations`."""
+        """The layers whose activations take most of the memory, for `training.step_form=recompute`."""
         return [] if (encoder := self.follower) is None else encoder.layers()
 
     def training_state(self) -> dict[str, Any]:

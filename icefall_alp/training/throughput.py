@@ -15,10 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import conv_flop_count, flop_registry, sdpa_backward_flop, sdpa_flop
 
-from icefall_alp.models.kernels import chains
+from icefall_alp.data.fbank import FRAME_RATE
+from icefall_alp.training.flop_counter import FlopCounter
 from icefall_alp.training.metrics import MetricSums
 from icefall_alp.utils import distributed
 
@@ -28,7 +27,13 @@ _PEAKS |= {"L40S": (91.6, 362), "L40": (90.5, 181)}  # the longer name first: it
 _COUNT_EVERY = 1000  # steps; before that eight times while their number doubles
 _PRIOR = 0.01  # of a count's weight: how far the fit believes in a constant number for each second of audio
 
-Shapes = Sequence[tuple[int, float, int]]  # of each micro-batch: clips, seconds of one with padding, letters of texts
+Shape = tuple[int, float, int]  # of a batch: clips, seconds of one with padding, letters of all texts
+
+
+def shape_of(batch: Any) -> Shape:
+    """What the operations of a step on a batch, whose features (N, T, F) are there, depend on."""
+    num_clips, num_frames = batch.features.shape[:2]
+    return num_clips, num_frames / FRAME_RATE, sum(map(len, getattr(batch, "captions", ())))
 
 
 class Throughput:
@@ -49,7 +54,7 @@ class Throughput:
         self._peak = 1e12 * peak_tflops
 
     @contextmanager
-    def counting(self, shapes: Shapes) -> Iterator[None]:
+    def counting(self, shapes: Sequence[Shape]) -> Iterator[None]:
         """Around a step on micro-batches of these shapes; counts its operations now and then."""
         self._num_steps += 1
         if self._num_steps % min(1 << max(0, self._num_steps.bit_length() - 4), _COUNT_EVERY):
@@ -59,7 +64,7 @@ class Throughput:
             yield
         self._counted.append((counter.total, _sizes(shapes)))
 
-    def add(self, seconds: float, shapes: Shapes, waited: float, elapsed: float) -> None:
+    def add(self, seconds: float, shapes: Sequence[Shape], waited: float, elapsed: float) -> None:
         """Take a step in.
 
         Args:
@@ -97,54 +102,10 @@ class Throughput:
         return float(weights @ (self._unread / scale))
 
 
-def _sizes(shapes: Shapes) -> Tensor:
+def _sizes(shapes: Sequence[Shape]) -> Tensor:
     """What operations grow with: seconds with padding, for attention these times a clip's length, clips, letters."""
     clips, length, letters = torch.tensor(shapes, dtype=torch.float64).T
     return torch.stack([clips @ length, clips @ length.square(), clips.sum(), letters.sum()])
-
-
-class FlopCounter(TorchDispatchMode):
-    """Counts the operations of matrix products, convolutions and attention while active: `total`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __enter__(self) -> FlopCounter:
-        self.total -= chains.unseen_operations()
-        return super().__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
-        self.total += chains.unseen_operations()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = function(*args, **kwargs)
-        operator = function._overloadpacket
-        count = _FORMULAS.get(str(operator)) or flop_registry.get(operator)
-        if count is not None:
-            self.total += count(*args, **kwargs, out_val=result)
-        return result
-
-
-def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, *settings: Any, out_val: Any) -> int:
-    """For each gradient asked for as many as forward; in PyTorch's formula every group meets all channels."""
-    _, _, _, _, transposed, _, _, (wants_x, wants_weight, _) = settings
-    return (wants_x + wants_weight) * conv_flop_count(x.shape, weight.shape, grad.shape, transposed)
-
-
-def _linear(x: Tensor, weight: Tensor, *settings: Any, out_val: Tensor) -> int:
-    return 2 * x.numel() * len(weight)
-
-
-# What PyTorch counts wrongly or, on a CPU, not at all.
-_FORMULAS = {
-    "aten.convolution_backward": _convolution_backward,
-    "mkldnn._linear_pointwise": _linear,
-    "aten._scaled_dot_product_flash_attention_for_cpu": sdpa_flop,
-    "aten._scaled_dot_product_flash_attention_for_cpu_backward": sdpa_backward_flop,
-}
 
 
 def peak_flops(device: torch.device, precision: str) -> float:

@@ -30,10 +30,9 @@ from icefall_alp.training.eden import Eden
 from icefall_alp.training.gradients import Gradients
 from icefall_alp.training.metrics import MetricSums, RunLog
 from icefall_alp.training.model_average import RunningAverage
-from icefall_alp.training.recompute import recompute_activations
-from icefall_alp.training.recording import record_steps
 from icefall_alp.training.scaled_adam import ScaledAdam, parameter_groups
-from icefall_alp.training.throughput import Throughput
+from icefall_alp.training.step_form import choose_form
+from icefall_alp.training.throughput import Throughput, shape_of
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
 from icefall_alp.utils.logging import logging_to
@@ -44,7 +43,6 @@ from icefall_alp.utils.watchdog import Watchdog
 LOGGER = logging.getLogger(__name__)
 
 MAX_SKIPPED_IN_ROW = 20
-FRAME_RATE = 100  # Hz, of the features
 
 
 class Batch(Protocol):
@@ -108,12 +106,7 @@ class Trainer:
         self.declared = declared
         self.device = distributed.device()
         self.objective = objective.to(self.device)
-        if config.record_steps and config.recompute_activations:
-            raise UserError("training.record_steps and training.recompute_activations exclude each other")
-        if config.record_steps:
-            record_steps(self.objective.audio_encoder)
-        if config.recompute_activations:
-            recompute_activations(self.objective.recomputable_layers())
+        choose_form(self.objective, config.step_form)
         self.gradients = Gradients(self.objective, config.precision, self.device)
         groups = parameter_groups(self.objective, optim.base_lr)
         self.optimizer = ScaledAdam(groups, lr=optim.base_lr, clipping_scale=optim.clipping_scale)
@@ -186,12 +179,9 @@ class Trainer:
         with preserved_rng():  # loaders draw seeds; a resumed run makes new loaders and must not notice
             micro_batches = [next(batches) for _ in range(self.config.accumulate)]
         waited = time.perf_counter() - start
-        seconds, shapes = 0.0, []
-        for index, batch in enumerate(micro_batches):
-            seconds += batch.num_seconds
-            micro_batches[index] = batch = batch.to(self.device)
-            letters = sum(map(len, getattr(batch, "captions", ())))
-            shapes.append((batch.features.shape[0], batch.features.shape[1] / FRAME_RATE, letters))
+        seconds = sum(batch.num_seconds for batch in micro_batches)
+        micro_batches = [batch.to(self.device) for batch in micro_batches]
+        shapes = [shape_of(batch) for batch in micro_batches]
         distributed.come()  # DistributedDataParallel waits for the other processes first thing in a step
         with self.throughput.counting(shapes):
             stopping = self.train_step(micro_batches)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from benchmarks import _workload
 from benchmarks.timing import report, take_turns
 from icefall_alp.models.beam_search import generate
-from icefall_alp.models.decoder_layer import KeysValues
-from icefall_alp.models.text_decoder import DecoderSizes, Memory, TextDecoder
+from icefall_alp.models.text_decoder import DecoderSizes, Memory, Past, TextDecoder
 from icefall_alp.utils.errors import UserError
 
 VOCABULARY = 50265  # BART's
@@ -62,7 +61,7 @@ class WithoutCache:
         self.tokenizer, self.sizes = decoder.tokenizer, decoder.sizes
         self.memory, self.project = decoder.memory, decoder.project
 
-    def step(self, tokens: Tensor, memory: Memory, past: list[KeysValues] | None) -> tuple[Tensor, list[KeysValues]]:
+    def step(self, tokens: Tensor, memory: Memory, past: Past | None) -> tuple[Tensor, Past]:
         """As the decoder's, from the first token on."""
         if past is not None:
             tokens = torch.cat([past[0][0], tokens], dim=1)

@@ -18,7 +18,8 @@ import torch
 
 from icefall_alp.data.fbank import Fbank
 from icefall_alp.data.recordings import Window, clock, list_files, shown
-from icefall_alp.evaluation.search import batch_features, encoded_windows, run_folder, say
+from icefall_alp.evaluation.search import run_folder
+from icefall_alp.evaluation.windows import batch_features, encoded_windows, say
 from icefall_alp.models import AudioEncoder
 from icefall_alp.models.beam_search import generate
 from icefall_alp.models.text_decoder import TextDecoder

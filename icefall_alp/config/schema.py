@@ -160,7 +160,6 @@ class ProbeConfig(EvaluationConfig):
     class_list: str = ""  # one class name per line
     learning_rates: tuple[float, ...] = (0.0003, 0.001, 0.003, 0.01, 0.03)  # Adam, peak
     num_seeds: int = 5  # heads per learning rate: seed, seed + 1, ...
-    batch_size: int = 256  # clips
     frames_gb: float = 16.0  # memory for the frames of a set, in 1e9 bytes; larger sets are encoded in every epoch
 
 

@@ -129,13 +129,9 @@ def _load(dataset: Dataset, visits: Iterable[Visit], num_workers: int) -> Iterat
         num_workers=num_workers,
         prefetch_factor=_PREFETCH if num_workers > 0 else None,
         pin_memory=device().type != "cpu",
-        worker_init_fn=_begin_worker,
+        worker_init_fn=obey_parent_only,
         # Its own generator, so that starting a loader draws nothing from the global one.
         generator=torch.Generator(),
     )
     with held_back():  # no moment in which a signal meets a worker that is not ready for it
         return iter(loader)
-
-
-def _begin_worker(number: int) -> None:
-    obey_parent_only()

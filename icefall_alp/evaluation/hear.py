@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from icefall_alp.data.fbank import SAMPLING_RATE
-from icefall_alp.evaluation.waveforms import WaveformEncoder
+from icefall_alp.evaluation.waveform_encoder import WaveformEncoder
 from icefall_alp.models.pooling import masked_mean
 
 

@@ -1,52 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From samples to frames: our encoder behind its fbank, and clips read from their audio files.
-
-Baselines that were trained elsewhere, and the benchmarks HEAR and X-ARES, work on waveforms instead of stored features.
-"""
+"""Clips read from their audio files, for baselines that were trained elsewhere, on waveforms."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from icefall_alp.data.audio import read_audio
 from icefall_alp.data.captions import read_jsonl
-from icefall_alp.data.fbank import SAMPLING_RATE, Fbank
 from icefall_alp.data.manifests import corpus_roots
 from icefall_alp.data.shards import FeatureShards
-from icefall_alp.models import AudioEncoder
 from icefall_alp.utils.errors import UserError
-from icefall_alp.utils.exact_arithmetic import compute_exactly
-
-
-class WaveformEncoder(nn.Module):
-    """An exported encoder that is given waveforms.
-
-    It sets for the whole process that float32 on a GPU is float32 (`compute_exactly`).
-
-    Args:
-        folder: `exp/<run>/encoder`, or whatever else `AudioEncoder.load` reads.
-
-    Raises:
-        UserError: Nothing readable is there.
-    """
-
-    def __init__(self, folder: Path | str) -> None:
-        super().__init__()
-        compute_exactly()  # programs of others never ask `distributed.device`
-        self.fbank = Fbank()
-        self.encoder = AudioEncoder.load(folder).eval().requires_grad_(False)
-        self.output_dim = self.encoder.output_dim
-
-    @torch.no_grad()
-    def forward(self, waveforms: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        """Waveforms (N, S) at 16 kHz with lens (N,) to frames (N, T, C) at 25 Hz with lens (N,)."""
-        features, feature_lens = self.fbank(waveforms.float(), lens)
-        frames, frame_lens = self.encoder(features, feature_lens)
-        return frames[:, : int(frame_lens.max())].float(), frame_lens
 
 
 class WaveformClips:
@@ -85,6 +50,3 @@ class WaveformClips:
             return read_audio(self._roots[corpus] / source, row["start"], row["duration"]).numpy()
         except ValueError as error:
             raise UserError(f"{self._roots[corpus] / source}: {error}; it could be read in stage 2") from error
-
-
-MIN_SAMPLES = SAMPLING_RATE // 10  # of a waveform: nine fbank frames, rounded up

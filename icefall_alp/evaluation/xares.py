@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from icefall_alp.data.fbank import SAMPLING_RATE
-from icefall_alp.evaluation.waveforms import MIN_SAMPLES, WaveformEncoder
+from icefall_alp.evaluation.waveform_encoder import MIN_SAMPLES, WaveformEncoder
 from icefall_alp.utils.errors import UserError
 
 

@@ -103,8 +103,7 @@ class Gradients:
                 (output.total * scale).backward()
         if len(batches) == 1:
             return UpdateSums(totals[0], first, logs)
-        rest = self._reduce(torch.stack(totals[1:]).sum(), torch.stack(counts[1:]).sum(), False)
-        sums = first + rest
+        sums = first + self._reduce(torch.stack(totals[1:]).sum(), torch.stack(counts[1:]).sum(), False)
         torch._foreach_mul_(self.present(), (first[1] / sums[1]).to(scale.dtype))
         return UpdateSums(torch.stack(totals).sum(), sums, logs)
 
@@ -123,15 +122,14 @@ class Gradients:
         scale = self._announce(sums[1], output.total.dtype)
         own = self.objective.comparison_parameters()
         gradient, *own_gradients = torch.autograd.grad(output.total * scale, [joined, *own])
+        weighted = list(zip(own, own_gradients, strict=True))
         pieces = gradient.split([len(embedding) for embedding in embeddings])
         for index, (batch, state, piece) in enumerate(zip(batches, random_states, pieces, strict=True)):
             last = index == len(batches) - 1
             restore_rng(state)
             with self._syncing(last):
                 with self._autocast():
-                    total = self.model(
-                        batch.to(self.device), piece, list(zip(own, own_gradients, strict=True)) if last else []
-                    )
+                    total = self.model(batch.to(self.device), piece, weighted if last else [])
                 total.backward()
         return UpdateSums(output.total.detach(), sums, [*logs, output.logs])
 

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from lhotse import Features, MonoCut, SupervisionSegment
 
 from icefall_alp.config import TextTowerConfig, ZipformerConfig
+from icefall_alp.data.captions import AudioHeader, LabelledAudio, jsonl_writer, make_cut
 from icefall_alp.data.datasets import CaptionBatch
+from icefall_alp.data.feature_storage import store_features
 from icefall_alp.data.shards import ShardWriter, finish_shards
 from icefall_alp.evaluation.encoders import FrozenEncoder, LogMelStatistics, PrecomputedFrames
 from icefall_alp.evaluation.results import Result, write_result
@@ -218,3 +222,55 @@ def _tower(toy_task: dict[str, str]) -> TextTowerConfig:
 @pytest.fixture
 def toy_tower(toy_task: dict[str, str]) -> TextTowerConfig:
     return _tower(toy_task)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """`data/fbank/toy_test` of three clips with its manifest and audio."""
+    data, root = tmp_path / "data", tmp_path / "toy"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    cuts = []
+    for i in range(3):
+        samples = rng.normal(size=8000 + 3000 * i).astype(np.float32) * 0.1
+        soundfile.write(root / f"{i}.wav", samples, 16000, subtype="FLOAT")
+        item = LabelledAudio(f"fs:{i}", f"{i}.wav", "test", ("rain",))
+        cuts.append(make_cut(item, AudioHeader(16000, 1, len(samples)), "toy", "sound"))
+    manifest = data / "manifests/toy_test_cuts.jsonl.gz"
+    with jsonl_writer(manifest) as write:
+        for cut in cuts:
+            write(cut)
+    report = {"corpus": "toy", "root": str(root)}
+    (data / "manifests/toy_report.json").write_text(json.dumps(report), encoding="utf-8")
+    store_features(manifest, data / "fbank/toy_test", {"toy": root}, 10, 1)
+    return data / "fbank/toy_test"
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Five sounds of several formats and lengths, and one file of every bad kind."""
+    folder, rng = tmp_path / "recordings", np.random.default_rng(0)
+    folder.mkdir()
+    for i, (name, rate, seconds) in enumerate(
+        [
+            ("a.wav", 16000, 1.0),
+            ("b.flac", 44100, 0.5),
+            ("c.ogg", 22050, 2.0),
+            ("d d.wav", 8000, 7.0),
+            ("e.wav", 16000, 3),
+        ]
+    ):
+        noise = (
+            rng.normal(size=(int(seconds * rate), 1 + i % 2))
+            * 0.1
+            * np.sin(np.arange(int(seconds * rate)) / (9 + i))[:, None]
+        )
+        soundfile.write(folder / name, noise.astype(np.float32), rate)
+    (folder / "empty.wav").touch()
+    (folder / "text.mp3").write_text("not audio")
+    soundfile.write(folder / "silent.wav", np.zeros(16000), 16000)
+    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
+    loud = rng.normal(size=16000).astype(np.float32) * np.float32(1e21)
+    soundfile.write(folder / "loud.wav", loud, 16000, subtype="FLOAT")
+    (folder / "link.wav").symlink_to(folder / "gone.wav")
+    return folder

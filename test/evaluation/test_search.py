@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from icefall_alp.config import TextTowerConfig, ZipformerConfig
 from icefall_alp.data.recordings import list_files
 from icefall_alp.evaluation import search
+from icefall_alp.evaluation.windows import usable_windows
 from icefall_alp.models import AudioEncoder
 from icefall_alp.models.text_decoder import TextDecoder
 from icefall_alp.models.text_encoder import TextEncoder
@@ -50,36 +51,6 @@ def run(tmp_path_factory, toy_task):
     return folder
 
 
-@pytest.fixture
-def recordings(tmp_path):
-    """Five sounds of several formats and lengths, and one file of every bad kind."""
-    folder, rng = tmp_path / "recordings", np.random.default_rng(0)
-    folder.mkdir()
-    for i, (name, rate, seconds) in enumerate(
-        [
-            ("a.wav", 16000, 1.0),
-            ("b.flac", 44100, 0.5),
-            ("c.ogg", 22050, 2.0),
-            ("d d.wav", 8000, 7.0),
-            ("e.wav", 16000, 3),
-        ]
-    ):
-        noise = (
-            rng.normal(size=(int(seconds * rate), 1 + i % 2))
-            * 0.1
-            * np.sin(np.arange(int(seconds * rate)) / (9 + i))[:, None]
-        )
-        soundfile.write(folder / name, noise.astype(np.float32), rate)
-    (folder / "empty.wav").touch()
-    (folder / "text.mp3").write_text("not audio")
-    soundfile.write(folder / "silent.wav", np.zeros(16000), 16000)
-    soundfile.write(folder / "nan.wav", np.full(16000, np.nan, dtype=np.float32), 16000, subtype="FLOAT")
-    loud = rng.normal(size=16000).astype(np.float32) * np.float32(1e21)
-    soundfile.write(folder / "loud.wav", loud, 16000, subtype="FLOAT")
-    (folder / "link.wav").symlink_to(folder / "gone.wav")
-    return folder
-
-
 def call(monkeypatch, capfd, tool, *arguments):
     monkeypatch.setattr(sys, "argv", [tool, *map(str, arguments)])
     try:
@@ -98,7 +69,7 @@ BAD = {
 
 def test_a_vector_is_that_of_the_window_alone(run, recordings):
     embedder = search.Embedder(run)
-    windows = [w for own in search.usable_windows(list_files([recordings]), 2.0) for w in own]
+    windows = [w for own in usable_windows(list_files([recordings]), 2.0) for w in own]
     assert len(windows) == 1 + 1 + 1 + 4 + 2
     together = embedder.embed(windows)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(len(windows)))
@@ -136,14 +107,6 @@ def test_an_index_of_other_windows_or_damaged_is_made_again(run, recordings, tmp
     assert "damaged index" in errors and "1 files read now" in errors
 
 
-def test_batches_hold_every_window_and_no_more_audio_than_allowed(run, recordings):
-    own = list(search.usable_windows(list_files([recordings]), 2.0))
-    found = list(search.batches(own, 5.0))
-    assert [w for batch in found for w in batch] == [w for windows in own for w in windows]
-    assert all(max(len(w.waveform) for w in batch) * len(batch) <= 5.0 * 16000 for batch in found)
-    assert len(found) < len([w for windows in own for w in windows])
-
-
 def test_retrieve_ranks_what_it_can_read_and_names_what_it_cannot(run, recordings, tmp_path, monkeypatch, capfd):
     arguments = ["--encoder", run / "encoder", "--audio", recordings, recordings / "absent.wav", "--window", 5]
     arguments += ["--index", tmp_path / "index", "--top", 3, "--text", "a dog", "rain"]
@@ -167,22 +130,6 @@ def test_caption_writes_a_line_per_window_and_names_what_it_cannot_read(run, rec
         assert len([line for line in errors.splitlines() if name in line and cause in line]) == 1, name
     status, _, errors = call(monkeypatch, capfd, "caption.py", "--model", run, recordings / "silent.wav")
     assert status == 1 and errors.splitlines()[-1] == "error: none of the 1 files could be captioned"
-
-
-def test_what_is_not_finite_ends_a_file_and_leaves_the_others_alone(run, recordings, capfd):
-    soundfile.write(recordings / "later.wav", np.random.default_rng(2).normal(size=4 * 16000) * 0.1, 16000)
-    embedder, files = search.Embedder(run), [recordings / name for name in ("a.wav", "later.wav", "e.wav")]
-
-    def encode(batch):
-        bad = torch.tensor([w.path.name == "later.wav" and w.start == 2 for w in batch])
-        return (embedder.embed(batch).masked_fill(bad[:, None], torch.inf),)
-
-    ((windows, (vectors,)),) = search.encoded_windows(files, 1.0, encode)
-    errors = capfd.readouterr().err.splitlines()
-    assert len(errors) == 1 and errors[0].startswith(f"skipped from 0:02.0 on: {recordings / 'later.wav'}: what is")
-    found = [(w.path.name, w.start) for w in windows]
-    assert found == [("a.wav", 0), ("later.wav", 0), ("later.wav", 1), ("e.wav", 0), ("e.wav", 1), ("e.wav", 2)]
-    torch.testing.assert_close(vectors, embedder.embed(windows), atol=1e-5, rtol=0)
 
 
 def test_an_index_that_holds_nan_is_made_again(run, recordings, tmp_path, capfd):
@@ -236,11 +183,3 @@ def test_a_run_without_the_tower_is_named(run, tmp_path, monkeypatch, capfd):
     arguments = ["--encoder", tmp_path, "--audio", tmp_path, "--text", "a dog"]
     status, _, errors = call(monkeypatch, capfd, "retrieve.py", *arguments)
     assert status == 1 and "no text_tower/ in it; name a run" in errors
-
-
-def test_a_file_of_hours_gets_one_line_and_bounded_batches(recordings, monkeypatch, capfd):
-    monkeypatch.setattr(search, "BATCH_SECONDS", 4.0)
-    own = list(search.usable_windows([recordings / "d d.wav"], 1.0))
-    assert [len(windows) for windows in own] == [4, 3]
-    errors = capfd.readouterr().err.splitlines()
-    assert len(errors) == 1 and "long, 7 windows of 1 s" in errors[0]

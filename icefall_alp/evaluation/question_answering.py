@@ -152,9 +152,8 @@ def answer_items(
         folder: of the answers.
     """
     with ItemLog(folder / "answers.jsonl") as log:
-        left = [item for item in items if item.key not in log.rows]
         # equal lengths together: less padding
-        left.sort(key=lambda item: len(asked(item)))
+        left = sorted((item for item in items if item.key not in log.rows), key=lambda item: len(asked(item)))
         with tqdm(total=len(left), desc="answer", unit="question", disable=None) as progress:
             for start in range(0, len(left), config.answer_batch):
                 chosen = left[start : start + config.answer_batch]

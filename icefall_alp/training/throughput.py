@@ -8,7 +8,6 @@ Counted steps take longer: most of a run's first 50 are.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +18,9 @@ from torch import Tensor
 from icefall_alp.data.fbank import FRAME_RATE
 from icefall_alp.training.flop_counter import FlopCounter
 from icefall_alp.training.metrics import MetricSums
+from icefall_alp.training.peak_flops import peak_flops
 from icefall_alp.utils import distributed
 
-# TFLOP/s of dense matrix products as the makers state them, for float32 and for 16 bits.
-_PEAKS = {"H200": (67, 989), "H100": (67, 989), "A100": (19.5, 312), "V100": (15.7, 125)}
-_PEAKS |= {"L40S": (91.6, 362), "L40": (90.5, 181)}  # the longer name first: it holds the shorter
 _COUNT_EVERY = 1000  # steps; before that eight times while their number doubles
 _PRIOR = 0.01  # of a count's weight: how far the fit believes in a constant number for each second of audio
 
@@ -106,20 +103,3 @@ def _sizes(shapes: Sequence[Shape]) -> Tensor:
     """What operations grow with: seconds with padding, for attention these times a clip's length, clips, letters."""
     clips, length, letters = torch.tensor(shapes, dtype=torch.float64).T
     return torch.stack([clips @ length, clips @ length.square(), clips.sum(), letters.sum()])
-
-
-def peak_flops(device: torch.device, precision: str) -> float:
-    """Operations per second that the device could do: as its maker states, or else as a large product reaches."""
-    if device.type != "cpu":
-        name = torch.get_device_module(device).get_device_name(device)
-        for part, peaks in _PEAKS.items():
-            if part in name:
-                return 1e12 * peaks[precision != "float32"]
-    size = 512 if device.type == "cpu" else 8192
-    matrix = torch.ones(size, size, device=device, dtype=torch.float32 if precision == "float32" else torch.bfloat16)
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        float((matrix @ matrix)[0, 0])  # waits for the device
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best

@@ -9,7 +9,7 @@ from torch import nn
 
 from icefall_alp.data.batch_plan import BatchPlan
 from icefall_alp.training.flop_counter import FlopCounter
-from icefall_alp.training.throughput import Throughput, peak_flops, shape_of
+from icefall_alp.training.throughput import Throughput, shape_of
 
 CPU = torch.device("cpu")
 
@@ -80,7 +80,3 @@ def test_every_log_line_agrees_with_a_count_of_all_its_steps(num_micro_batches, 
                             operate(seconds[clips], tokens[clips])
                     throughput.add(1.0, shapes, waited=0.0, elapsed=1.0)
             assert 50e12 * throughput.read()["TFLOP/s"] == pytest.approx(everything.total, rel=0.02)
-
-
-def test_the_peak_of_this_machine_is_plausible():
-    assert 1e9 < peak_flops(CPU, "float32") < 1e14

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a device could do at most."""
+"""Operations per second that a device could do at most, for MFU."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import time
 
 import torch
 
-# TFLOP/s of dense matrix products as the makers state them, for float32 and for 16 bits.
-_PEAKS = {"H200": (67, 989), "H100": (67, 989), "A100": (19.5, 312), "V100": (15.7, 125)}
-_PEAKS |= {"L40S": (91.6, 362), "L40": (90.5, 181)}  # the longer name first: it holds the shorter
+# TFLOP/s of dense matrix products as the makers state them, for float32 and for 16 bits. Longer names first: they hold
+# the shorter.
+_PEAKS = {"H200 NVL": (60, 835), "H100 NVL": (60, 835), "H100 PCIe": (51, 756), "H200": (67, 989), "H100": (67, 989)}
+_PEAKS |= {"A100": (19.5, 312), "V100": (15.7, 125), "L40S": (91.6, 362), "L40": (90.5, 181)}
 
 
 def peak_flops(device: torch.device, precision: str) -> float:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from icefall_alp.config import TaskConfig
 from icefall_alp.data.shards import FeatureShards
@@ -22,19 +21,7 @@ from icefall_alp.evaluation.encode import (
 )
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.utils.errors import UserError
-
-
-class EveryFourth(nn.Module):
-    """Frames at a quarter of the rate, scaled."""
-
-    output_dim = 80
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, features, feature_lens):
-        return features[:, ::4] * self.scale, (feature_lens + 3) // 4
+from test.evaluation.every_fourth import EveryFourth
 
 
 def test_frames_equal_a_pass_clip_by_clip(toy_task):

@@ -9,26 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from icefall_alp.data.shards import FeatureShards
 from icefall_alp.evaluation.encode import encode_clips
 from icefall_alp.evaluation.frozen_pass import encoded_batches
 from icefall_alp.models import AudioEncoder
 from icefall_alp.utils.errors import UserError
-
-
-class EveryFourth(nn.Module):
-    """Frames at a quarter of the rate, scaled."""
-
-    output_dim = 80
-
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, features, feature_lens):
-        return features[:, ::4] * self.scale, (feature_lens + 3) // 4
+from test.evaluation.every_fourth import EveryFourth
 
 
 def num_readers():

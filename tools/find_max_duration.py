@@ -68,7 +68,7 @@ def main() -> None:
         lines.append(f'"{seconds:g}={max(longest, num_clips * longest * (1 - options.headroom)):.0f}"')
         print(f"up to {seconds:g} s: {num_clips} clips of {longest:.1f} s fit", file=sys.stderr)
     if not lines:
-        raise UserError("nothing fits; take a smaller model, training.step_form=recompute or a larger device")
+        raise UserError("nothing fits; take a smaller model, training.encoder_steps=recompute or a larger device")
     print(f"data: {{max_durations: [{', '.join(lines)}]}}")
 
 
@@ -84,8 +84,8 @@ class Trial:
     def __init__(self, script: Path, config: list[str], overrides: list[str]) -> None:
         config_class, self._build_objective, build_dataset = wiring(script)
         self._config: TrainConfig = load_config(config_class, config, overrides)
-        if self._config.training.step_form == "record":
-            raise UserError("find durations with step_form=plain, then train with half: recordings hold as much")
+        if self._config.training.encoder_steps == "record":
+            raise UserError("find durations with training.encoder_steps=run, train with half: recordings hold as much")
         data, seed = self._config.data, self._config.seed
         self.dataset = build_dataset(data, data.train_cuts, training=True, seed=seed)
         self.durations = self.dataset.durations

@@ -22,11 +22,11 @@ from icefall_alp.config import DetectionConfig
 from icefall_alp.data.datasets import read_class_list
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.evaluation.head_bank import Batch, HeadBank, train_bank
+from icefall_alp.evaluation.head_inputs import Statistics, in_a_row, standardized
 from icefall_alp.evaluation.labels import Event, clip_events, frame_targets, without_clips
 from icefall_alp.evaluation.parts import Part, open_parts
 from icefall_alp.evaluation.psds import FrameScores, chance_scores, class_curves, psds
 from icefall_alp.evaluation.selection import account, choose_rate, half_interval
-from icefall_alp.evaluation.standardize import Statistics, in_a_row, standardized
 from icefall_alp.evaluation.tasks import Protocol, Score
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError

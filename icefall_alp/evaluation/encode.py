@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One frozen pass over a set of clips; every head is then trained on the frames it leaves.
+"""The frames of a whole set in memory, from one frozen pass; every head is then trained on them.
 
-Frames are kept in float16 in memory. Full-size cost: seconds x 25 x C x 2 bytes, for example 11 GB for FSD50K's
+They are kept in float16. Full-size cost: seconds x 25 x C x 2 bytes, for example 11 GB for FSD50K's
 training clips at C = 768; heads on the clips' means ask for these and hold no more. Probes of sets that are larger than
 the memory stream instead (`frozen_set`).
 """
@@ -23,7 +23,7 @@ from icefall_alp.data.shards import FeatureShards, ShardIndex
 from icefall_alp.evaluation.cache import read_cache, write_cache
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.evaluation.frozen_pass import Clips, encoded_batches
-from icefall_alp.evaluation.standardize import bounded
+from icefall_alp.evaluation.head_inputs import bounded
 from icefall_alp.utils.digests import library_digest, sha256_file, sha256_text
 from icefall_alp.utils.errors import UserError
 
@@ -69,7 +69,7 @@ class EncodedClips:
         return replace(self, frames=[_mean_frame(frames) for frames in self.frames])
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each channel over all frames: (C,), (C,)."""
+        """Mean and deviation of each channel over all frames: (C,), (C,), on the CPU."""
         count = sum(len(frames) for frames in self.frames)
         mean = sum(frames.double().sum(0) for frames in self.frames) / count
         variance = sum((frames.double() - mean).square().sum(0) for frames in self.frames) / count
@@ -130,7 +130,7 @@ def encode_clips(encoder: nn.Module, folder: Path, max_duration: float, pooled: 
         The clips in the folder's order.
 
     Raises:
-        UserError: The folder is missing or incomplete, or see `encoded_batches`.
+        UserError: The folder is missing or incomplete, or see `frozen_pass.encoded_batches`.
     """
     shards = FeatureShards(folder)
     frames: list[Tensor] = [torch.empty(0)] * len(shards)

@@ -22,7 +22,7 @@ from icefall_alp.evaluation.cache import read_cache, write_cache
 from icefall_alp.evaluation.encode import NUM_BUCKETS, frames_key, storable
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.evaluation.frozen_pass import Clips, encoded_batches
-from icefall_alp.evaluation.standardize import Statistics, channel_statistics
+from icefall_alp.evaluation.head_inputs import Statistics, channel_statistics
 from icefall_alp.models.pooling import masked_mean
 from icefall_alp.utils import distributed
 from icefall_alp.utils.transfer import send
@@ -116,7 +116,7 @@ def open_frozen_set(
         frames_gb: Memory that the frames may take, in 1e9 bytes; 0 where only vectors are wanted.
 
     Raises:
-        UserError: See `encoded_batches`.
+        UserError: See `frozen_pass.encoded_batches`.
     """
     key = frames_key(encoder, clips.folder)
     stored = read_cache(exp_dir / "means", clips.folder.name, key)

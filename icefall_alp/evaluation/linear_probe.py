@@ -24,10 +24,10 @@ from icefall_alp.evaluation import scores
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.evaluation.frozen_set import FrozenSet
 from icefall_alp.evaluation.head_bank import Batch, HeadBank, train_bank
+from icefall_alp.evaluation.head_inputs import Statistics, standardized
 from icefall_alp.evaluation.labels import class_counts, clip_targets, without_clips
 from icefall_alp.evaluation.parts import Part, open_parts
 from icefall_alp.evaluation.selection import account, choose_rate, half_interval
-from icefall_alp.evaluation.standardize import Statistics, standardized
 from icefall_alp.evaluation.tasks import Protocol, Score
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError

@@ -55,7 +55,7 @@ def open_parts(encoder: FrozenEncoder, config: ProbeConfig, exp_dir: Path, frame
 
     Raises:
         UserError: A training clip is also a test or validation clip, every validation clip is a test clip, or see
-            `encoded_batches` and `held_out`.
+            `frozen_pass.encoded_batches` and `held_out`.
     """
     budget = config.frames_gb if frames else 0.0
     folders = {"train": config.train_cuts, "valid": config.valid_cuts, "test": config.test_cuts}

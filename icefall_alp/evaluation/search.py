@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Use of trained towers on anybody's recordings: an index of embeddings to search by text, and captions.
+"""Anybody's recordings searched by text, in an index of embeddings.
 
-A file that cannot be used costs one line and nothing else. The index is a folder: embeddings, one row per window of a
-file, and what they belong to. A file that has not changed since, embedded by the same encoder, is not embedded again.
+The index is a folder: embeddings, one row per window of a file, and what they belong to. A file that has not changed
+since, embedded by the same encoder, is not embedded again.
 """
 
 from __future__ import annotations

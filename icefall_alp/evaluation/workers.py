@@ -16,13 +16,19 @@ from icefall_alp.utils import distributed
 
 
 def for_each(function: Callable[..., None], jobs: Sequence[tuple[Any, ...]], num_jobs: int, fills_gpu: bool) -> None:
-    """Call a function once for each job.
+    """Call a function once for each job; what it returns is dropped.
+
+    One job, or one process, runs here; several run in processes of their own, which on GPUs are started anew: function
+    and arguments must then be what pickling finds by name, and plain data.
 
     Args:
-        function: of this or another process, which has its own encoder.
+        function: is called with the arguments of each job.
         jobs: arguments.
         num_jobs: processes, at most.
         fills_gpu: two jobs at a time would not fit into a GPU's memory; at most as many run as there are GPUs.
+
+    Raises:
+        Exception: the first that a job raised.
     """
     on_cpu = distributed.device().type == "cpu"
     num_jobs = min(num_jobs, torch.accelerator.device_count()) if fills_gpu and not on_cpu else num_jobs

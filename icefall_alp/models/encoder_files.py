@@ -103,7 +103,7 @@ def _read_own_folder(path: Path, settings: dict[str, Any]) -> tuple[ZipformerCon
 
 
 def _check_digest(folder: Path) -> None:
-    """Refuse weights that are not those `save` wrote."""
+    """Refuse weights that are not those `write_encoder` wrote."""
     if (folder / DIGEST_FILE).is_file() and (folder / WEIGHTS_FILE).is_file():
         wanted = (folder / DIGEST_FILE).read_text(encoding="utf-8", errors="replace").split()[:1]
         if wanted != [sha256_file(folder / WEIGHTS_FILE)]:

@@ -31,7 +31,11 @@ class LossOutput:
 
 
 class Objective(EncoderInTraining):
-    """An audio encoder with what trains it."""
+    """An audio encoder with what trains it; what the trainer tells it besides batches is in `EncoderInTraining`.
+
+    Args:
+        audio_encoder: what survives pretraining, `self.audio_encoder`.
+    """
 
     def forward(self, batch: Any) -> LossOutput:
         """Loss of a batch; subclasses implement it."""

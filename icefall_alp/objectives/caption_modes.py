@@ -26,10 +26,12 @@ def states_by_mode(
     Returns:
         States (M, C) of the M target tokens, caption after caption.
     """
-    sizes = {mode: num for mode, num in enumerate((len(ids) - num_parallel, num_parallel)) if num}
-    parts = (x.split(list(sizes.values())) for x in (frames, frame_lens, ids, is_target))
+    sizes = (len(ids) - num_parallel, num_parallel)
+    parts = (x.split(sizes) for x in (frames, frame_lens, ids, is_target))
     found = []
-    for is_parallel, group_frames, group_lens, group_ids, wanted in zip(sizes, *parts, strict=True):
+    for is_parallel, group_frames, group_lens, group_ids, wanted in zip((False, True), *parts, strict=True):
+        if not len(wanted):
+            continue
         num_tokens = int(wanted.sum(dim=1).max()) + 1  # of the longest of these captions, `<s>` included
         where = wanted[:, :num_tokens].flatten().nonzero().squeeze(1)
         memory = decoder.memory(group_frames, group_lens)

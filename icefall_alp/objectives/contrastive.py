@@ -25,7 +25,7 @@ from icefall_alp.objectives.base import CoupledObjective, LossOutput
 from icefall_alp.utils.atomic_io import atomic_folder
 from icefall_alp.utils.distributed import rank
 from icefall_alp.utils.errors import UserError
-from icefall_alp.utils.gather import gather_with_gradient
+from icefall_alp.utils.gather_gradient import gather_with_gradient
 
 MAX_LOGIT_SCALE = 100.0
 TEXT_ENCODER, HEADS = "text_encoder", "projections.safetensors"

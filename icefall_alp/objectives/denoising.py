@@ -66,7 +66,7 @@ class DenoisingObjective(CaptioningObjective):
         return super().forward(replace(batch, features=send(spoilt, device), feature_lens=send(spoilt_lens, device)))
 
     @property
-    def follower(self) -> None:
+    def scheduled_encoder(self) -> None:
         """None: captions take the place of audio, and their encoder has no schedules."""
 
 

@@ -26,7 +26,7 @@ class EncoderInTraining(nn.Module):
         return not any(parameter.requires_grad for parameter in self.audio_encoder.parameters())
 
     @property
-    def follower(self) -> Any | None:
+    def scheduled_encoder(self) -> Any | None:
         """The encoder where it follows training, such as an `AudioEncoder` that is not frozen; else None."""
         return None if self.encoder_is_frozen else self.audio_encoder
 
@@ -39,28 +39,28 @@ class EncoderInTraining(nn.Module):
 
     def set_batch_count(self, value: float) -> None:
         """Tell the encoder's schedules how far training is, in batches of `reference_seconds`."""
-        if (encoder := self.follower) is not None:
+        if (encoder := self.scheduled_encoder) is not None:
             encoder.set_batch_count(value)
 
     def settle(self) -> None:
         """Let the encoder draw its conclusions from a backward, at a moment when the device has been waited for."""
-        if (encoder := self.follower) is not None:
+        if (encoder := self.scheduled_encoder) is not None:
             encoder.settle()
 
     def set_loss_scale(self, scale: Tensor) -> None:
         """Tell the encoder what the total is multiplied by before backward."""
-        if (encoder := self.follower) is not None:
+        if (encoder := self.scheduled_encoder) is not None:
             encoder.set_loss_scale(scale)
 
     def recomputable_layers(self) -> list[nn.Module]:
-        """The layers whose activations take most of the memory, for `training.step_form=recompute`."""
-        return [] if (encoder := self.follower) is None else encoder.layers()
+        """The layers whose activations take most of the memory, for `training.encoder_steps=recompute`."""
+        return [] if (encoder := self.scheduled_encoder) is None else encoder.layers()
 
     def training_state(self) -> dict[str, Any]:
         """What this process's training changes besides parameters, for checkpoints (plain JSON types)."""
-        return {} if (encoder := self.follower) is None else encoder.training_state()
+        return {} if (encoder := self.scheduled_encoder) is None else encoder.training_state()
 
     def set_training_state(self, state: dict[str, Any]) -> None:
         """Continue from `training_state`."""
-        if (encoder := self.follower) is not None:
+        if (encoder := self.scheduled_encoder) is not None:
             encoder.set_training_state(state)

@@ -35,12 +35,12 @@ LOGGER = logging.getLogger(__name__)
 
 _TENSOR_FILES = ("model", "average", "optimizer")
 _STATE, _MANIFEST, _LAST = "state.json", "manifest.json", "last"
-# What may differ when a run is continued: none of these changes what an update does.
+# What may differ when a run is continued: none of these changes what an update does, but for masks drawn anew.
 _FREE_KEYS = {
     "data.num_workers",
     "training.num_steps",
     "training.accumulate",
-    "training.step_form",
+    "training.encoder_steps",
     "training.hang_seconds",
     "training.peak_tflops",
     "training.log_every",

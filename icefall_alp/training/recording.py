@@ -42,9 +42,9 @@ def record_steps(encoder: nn.Module, record: Record | None = None) -> None:
         UserError: the encoder or the device cannot.
     """
     if not isinstance(encoder, AudioEncoder) or not any(p.requires_grad for p in encoder.parameters()):
-        raise UserError("training.step_form=record: there is no audio encoder to train; use plain")
+        raise UserError("training.encoder_steps=record: there is no audio encoder to train; use run")
     if encoder.config.causal:
-        raise UserError("training.step_form=record: a causal encoder draws chunks anew in every step; use plain")
+        raise UserError("training.encoder_steps=record: a causal encoder draws chunks anew in every step; use run")
     encoder.encode = RecordedEncode(encoder, record or graphs_on(next(encoder.parameters()).device))
 
 
@@ -52,7 +52,7 @@ def graphs_on(device: torch.device) -> Record:
     """What makes CUDA graphs on a device, all in one pool of memory."""
     library = torch.get_device_module(device)
     if not hasattr(library, "CUDAGraph"):
-        raise UserError(f"training.step_form=record: {device} records no graphs; use plain")
+        raise UserError(f"training.encoder_steps=record: {device} records no graphs; use run")
     pool = library.graph_pool_handle()
 
     def record(function: Callable[[], None]) -> Callable[[], Any]:
@@ -95,8 +95,8 @@ class RecordedEncode:
             return _Recording(_Step(self._encoder, self._plain), features, lens, self._record, self._shared)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                "training.step_form=record: no memory for a recording, which takes as much as a step besides; "
-                "lower data.max_duration or use plain"
+                "training.encoder_steps=record: no memory for a recording, which takes as much as a step besides; "
+                "lower data.max_duration or use run"
             ) from error
 
 

@@ -27,11 +27,11 @@ from icefall_alp.objectives.base import Objective
 from icefall_alp.training import checkpoint as checkpoints
 from icefall_alp.training.background import Background
 from icefall_alp.training.eden import Eden
+from icefall_alp.training.encoder_steps import set_encoder_steps
 from icefall_alp.training.gradients import Gradients
 from icefall_alp.training.metrics import MetricSums, RunLog
 from icefall_alp.training.model_average import RunningAverage
 from icefall_alp.training.scaled_adam import ScaledAdam, parameter_groups
-from icefall_alp.training.step_form import choose_form
 from icefall_alp.training.throughput import Throughput, shape_of
 from icefall_alp.utils import distributed
 from icefall_alp.utils.errors import UserError
@@ -106,7 +106,7 @@ class Trainer:
         self.declared = declared
         self.device = distributed.device()
         self.objective = objective.to(self.device)
-        choose_form(self.objective, config.step_form)
+        set_encoder_steps(self.objective, config.encoder_steps)
         self.gradients = Gradients(self.objective, config.precision, self.device)
         groups = parameter_groups(self.objective, optim.base_lr)
         self.optimizer = ScaledAdam(groups, lr=optim.base_lr, clipping_scale=optim.clipping_scale)

@@ -77,7 +77,7 @@ def is_main() -> bool:
 
 
 def device() -> torch.device:
-    """GPU number `LOCAL_RANK`, or the CPU where there is no GPU or `ALP_DEVICE=cpu`.
+    """GPU number `LOCAL_RANK`, which then computes exactly, or the CPU where there is none or `ALP_DEVICE=cpu`.
 
     Raises:
         UserError: `ALP_DEVICE` is neither empty, cpu nor cuda, or this machine has no such GPU.
@@ -87,7 +87,7 @@ def device() -> torch.device:
         raise UserError(f"ALP_DEVICE={wanted} is unknown; use cpu or cuda")
     if wanted == "cpu" or (not wanted and not torch.cuda.is_available()):
         return torch.device("cpu")
-    compute_exactly()  # whoever is given a GPU
+    compute_exactly()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if local_rank >= torch.cuda.device_count():
         raise UserError(

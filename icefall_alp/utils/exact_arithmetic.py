@@ -7,7 +7,7 @@ import torch
 
 
 def compute_exactly() -> None:
-    """Take from a GPU's libraries what float32 and sums in float32 mean, and no attention of cuDNN.
+    """Let a GPU's libraries compute float32 as float32, and sum in it; and leave out cuDNN's attention.
 
     That one makes a plan for every new shape, and some of its kernels know dropout in steps of a sixteenth only.
     """

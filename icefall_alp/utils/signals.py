@@ -52,7 +52,7 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def obey_parent_only(worker: int = 0) -> None:
+def obey_parent_only(_worker: int = 0) -> None:
     """Let this process, which works for another, end on SIGTERM from that one alone; serves as `worker_init_fn`.
 
     Ignoring the signal would not do: when Python ends, it terminates and then awaits the processes it has started.

@@ -15,6 +15,7 @@ from icefall_alp.data.shards import FeatureShards
 from icefall_alp.evaluation import frozen_set
 from icefall_alp.evaluation.encoders import FrozenEncoder
 from icefall_alp.evaluation.frozen_set import open_frozen_set
+from icefall_alp.evaluation.head_inputs import standardized
 
 
 class Counting(nn.Module):
@@ -60,6 +61,13 @@ def test_statistics_are_those_of_the_chosen_clips(clips, tmp_path):
     mean, deviation = own.vectors.mean_statistics(chosen)
     torch.testing.assert_close(mean, own.vectors.means[chosen].mean(0))
     torch.testing.assert_close(deviation, own.vectors.means[chosen].std(0, correction=0))
+
+
+@pytest.mark.parametrize("of", ["frame_statistics", "mean_statistics"])
+def test_a_constant_channel_stays_bounded(clips, tmp_path, of):
+    own = _open(clips, Counting(0.0), tmp_path, 0.0)
+    statistics = getattr(own.vectors, of)(np.arange(len(clips)))
+    assert standardized(own.vectors.means, statistics).abs().max() == 0
 
 
 def test_frames_come_from_memory_or_from_another_pass_and_are_the_same(clips, tmp_path):

@@ -40,19 +40,27 @@ def test_what_fills_a_gpu_runs_here_where_there_is_one_gpu(monkeypatch):
     assert here == ["one", "two"]
 
 
-def test_two_processes_do_every_job_once(tmp_path):
-    # not in this process: it has threads, which its forks would wait for
+def _in_two_processes(job, folder):
+    """Three jobs from a process of their own: this one has threads, which its forks would wait for."""
     code = (
         "import os, sys\n"
         "from pathlib import Path\n"
         "from icefall_alp.evaluation.workers import for_each\n"
-        "def job(name): Path(sys.argv[1], name).write_text(str(os.getpid()))\n"
+        f"{job}\n"
         "for_each(job, [('a',), ('b',), ('c',)], 2, False)\n"
         "print(os.getpid())"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": ROOT, "ALP_DEVICE": "cpu"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, env=environment)
+
+
+def test_two_processes_do_every_job_once(tmp_path):
+    done = _in_two_processes("def job(name): Path(sys.argv[1], name).write_text(str(os.getpid()))", tmp_path)
     by = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert sorted(by) == ["a", "b", "c"]
     assert 1 <= len(set(by.values())) <= 2 and done.stdout.strip() not in by.values()
+
+
+def test_a_job_that_fails_ends_the_command(tmp_path):
+    done = _in_two_processes("def job(name): raise ValueError(f'no {name}')", tmp_path)
+    assert done.returncode != 0 and "ValueError: no a" in done.stderr and not done.stdout

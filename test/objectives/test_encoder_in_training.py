@@ -19,6 +19,9 @@ class Encoder(nn.Module):
     def set_loss_scale(self, scale):
         self.loss_scale = scale
 
+    def settle(self):
+        self.settled = True
+
 
 def test_a_trained_encoder_follows_the_holder():
     holder = EncoderInTraining(Encoder())
@@ -26,7 +29,9 @@ def test_a_trained_encoder_follows_the_holder():
     assert not holder.eval().audio_encoder.layers[1].training
     holder.set_batch_count(2.5)
     holder.set_loss_scale(torch.tensor(0.5))
-    assert (holder.audio_encoder.batch_count, holder.audio_encoder.loss_scale) == (2.5, 0.5)
+    holder.settle()
+    encoder = holder.audio_encoder
+    assert (encoder.batch_count, encoder.loss_scale, encoder.settled) == (2.5, 0.5, True)
 
 
 def test_a_frozen_encoder_stays_in_evaluation():
@@ -44,4 +49,4 @@ def test_an_encoder_without_parameters_needs_no_schedule():
     holder.set_loss_scale(torch.tensor(1.0))
     holder.settle()
     holder.set_training_state(holder.training_state())
-    assert holder.follower is None and holder.training_state() == {} and holder.recomputable_layers() == []
+    assert holder.scheduled_encoder is None and holder.training_state() == {} and holder.recomputable_layers() == []

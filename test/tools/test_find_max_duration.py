@@ -91,7 +91,7 @@ def test_a_killed_search_leaves_no_trial_running(tmp_path):
 
 def test_recorded_steps_are_refused(tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text("training: {step_form: record}\n")
+    config.write_text("training: {encoder_steps: record}\n")
     with pytest.raises(UserError, match="train with half: recordings hold as much"):
         find_max_duration.Trial(SCRIPT, [str(config)], [])
 

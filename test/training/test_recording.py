@@ -295,7 +295,7 @@ def test_rates_on_the_device_drop_as_numbers_do():
 
 
 def test_what_cannot_be_recorded_is_one_line():
-    with pytest.raises(UserError, match="cpu records no graphs; use plain"):
+    with pytest.raises(UserError, match="cpu records no graphs; use run"):
         record_steps(AudioEncoder(SMALL))
     with pytest.raises(UserError, match="causal encoder draws chunks anew"):
         record_steps(
@@ -312,7 +312,7 @@ def test_a_run_of_contrastive_steps_is_the_same(bench, on_tape, monkeypatch, acc
     monkeypatch.setattr(recording, "graphs_on", lambda device: record)
     losses = []
     for recorded in (False, True):
-        config = TrainingConfig(num_steps=1, accumulate=accumulate, step_form="record" if recorded else "plain")
+        config = TrainingConfig(num_steps=1, accumulate=accumulate, encoder_steps="record" if recorded else "run")
         trainer = bench.trainer("contrastive", None, config)
         trainer.objective.train()
         batches = [next(trainer.train_stream.iterate(0))] * accumulate

@@ -16,7 +16,7 @@ from icefall_alp.config import OptimConfig, TrainingConfig
 from icefall_alp.objectives.base import LossOutput, Objective
 from icefall_alp.training.trainer import Trainer
 from icefall_alp.utils import distributed
-from icefall_alp.utils.gather import gather_with_gradient
+from icefall_alp.utils.gather_gradient import gather_with_gradient
 
 CONFIG = TrainingConfig(
     num_steps=12, log_every=5, valid_every=4, save_every=7, keep_checkpoints=3, average_every=3, reference_seconds=20.0

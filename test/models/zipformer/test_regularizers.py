@@ -93,7 +93,7 @@ def test_whiten_follows_the_gradient_of_its_metric(draw):
     assert torch.nn.functional.cosine_similarity(added.flatten(), slope.flatten(), dim=0) > 0.9999
 
 
-def test_limit_param_and_penalty(units, golden, close, draw):
+def test_limited_parameters_and_penalty(units, golden, close, draw):
     draw(0.0)
     module, meta = LimitedModule(), golden("units_meta.json")
     case, settings = units("limit_param"), meta["limit_param"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What heads are given: frames or clip means whose channels have mean 0 and deviation 1, on the device."""
+"""What heads are given, on the device: frames or clip means whose channels have mean 0 and deviation 1."""
 
 from __future__ import annotations
 

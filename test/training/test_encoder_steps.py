@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps take the form that the configuration names."""
+"""Steps are computed in the way that the configuration names."""
 
 from functools import partial
 
@@ -8,8 +8,8 @@ import pytest
 from icefall_alp.config.zipformer import ZipformerConfig
 from icefall_alp.models import AudioEncoder
 from icefall_alp.objectives.tagging import TaggingObjective
+from icefall_alp.training.encoder_steps import set_encoder_steps
 from icefall_alp.training.recording import RecordedEncode
-from icefall_alp.training.step_form import choose_form
 from icefall_alp.utils.errors import UserError
 
 
@@ -21,22 +21,22 @@ def objective():
 
 
 def test_as_written_nothing_changes(objective):
-    choose_form(objective, "plain")
+    set_encoder_steps(objective, "run")
     encoder = objective.audio_encoder
     assert "encode" not in vars(encoder) and "forward" not in vars(encoder.layers()[0])
 
 
 def test_layers_are_recomputed_where_that_is_asked_for(objective):
-    choose_form(objective, "recompute")
+    set_encoder_steps(objective, "recompute")
     assert all(isinstance(layer.forward, partial) for layer in objective.audio_encoder.layers())
 
 
 def test_the_encoder_is_recorded_where_that_is_asked_for(objective, monkeypatch):
     monkeypatch.setattr("icefall_alp.training.recording.graphs_on", lambda device: None)
-    choose_form(objective, "record")
+    set_encoder_steps(objective, "record")
     assert isinstance(objective.audio_encoder.encode, RecordedEncode)
 
 
-def test_another_form_is_refused(objective):
-    with pytest.raises(UserError, match=r"training.step_form is 'fast'; use plain, recompute, record"):
-        choose_form(objective, "fast")
+def test_another_way_is_refused(objective):
+    with pytest.raises(UserError, match=r"training\.encoder_steps is 'fast'; use run, recompute, record"):
+        set_encoder_steps(objective, "fast")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One rank of test_gather.py: writes its gradient to `<folder>/rank_<r>.json`."""
+"""One rank of test_gather_gradient.py: writes its gradient to `<folder>/rank_<r>.json`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from icefall_alp.utils import distributed
-from icefall_alp.utils.gather import gather_with_gradient
+from icefall_alp.utils.gather_gradient import gather_with_gradient
 
 SIZES = (2, 3, 0)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import torch
 
-from icefall_alp.evaluation.standardize import channel_statistics, in_a_row, standardized
+from icefall_alp.evaluation.head_inputs import channel_statistics, in_a_row, standardized
 
 
 def test_standardised_values_have_mean_0_and_deviation_1():

@@ -18,7 +18,6 @@ from torch import Tensor
 from icefall_alp.config.zipformer import ZipformerConfig
 
 if TYPE_CHECKING:
-    from icefall_alp.models.zipformer.feedforward import FeedForward
     from icefall_alp.models.zipformer.layer import ZipformerLayer
 
 Rate: TypeAlias = float | Tensor  # in a recorded step () on the device, one tensor for one schedule
@@ -76,8 +75,8 @@ def draw_layers(layers: Sequence[ZipformerLayer], x: Tensor) -> list[LayerDraws]
     """For each of `layers`."""
     rates = [skip_rates(layer) for layer in layers]
     branches = iter(sequence_masks([rate for of_layer in rates for rate in of_layer.values()], x))
-    modules = [m for layer in layers for m in (layer.feed_forward1, layer.feed_forward2, layer.feed_forward3)]
-    dropouts = iter(dropout_masks([dropout_rate(m) for m in modules], [m.hidden_dim for m in modules], x))
+    channels = [dim for layer in layers for dim in layer.hidden_dims]
+    dropouts = iter(dropout_masks([rate for layer in layers for rate in dropout_rates(layer)], channels, x))
     return [
         LayerDraws(**{name: next(branches) for name in of_layer}, dropout=tuple(islice(dropouts, 3)))
         for of_layer in rates
@@ -97,9 +96,10 @@ def skip_rates(layer: ZipformerLayer) -> dict[str, Rate]:
     return {name: layer.rate(rate) if layer.training else 0.0 for name, rate in rates.items()}
 
 
-def dropout_rate(module: FeedForward) -> Rate:
-    """Of the hidden layer at present."""
-    return module.rate(module.dropout_p) if module.training else 0.0
+def dropout_rates(layer: ZipformerLayer) -> list[Rate]:
+    """Of the hidden channels of its three feed-forward modules at present."""
+    modules = layer.feed_forward1, layer.feed_forward2, layer.feed_forward3
+    return [layer.rate(layer.dropout_p) if module.training else 0.0 for module in modules]
 
 
 def sequence_masks(rates: Sequence[Rate], x: Tensor) -> list[Tensor | None]:

@@ -13,7 +13,6 @@ from icefall_alp.models import AudioEncoder
 from icefall_alp.models.zipformer.activations import ActDropLinear, SwooshL, SwooshR
 from icefall_alp.models.zipformer.attention import AttentionWeights
 from icefall_alp.models.zipformer.bypass import Bypass
-from icefall_alp.models.zipformer.feedforward import FeedForward
 from icefall_alp.models.zipformer.layer import ZipformerLayer
 from icefall_alp.models.zipformer.normalization import BiasNorm
 from icefall_alp.models.zipformer.positions import RelativePositions
@@ -52,7 +51,6 @@ def test_only_the_unused_scales_are_not_trained(medium):
 def pattern(name: str) -> str:
     name = re.sub(r"encoders\.\d+\.(encoder\.)?layers\.\d+", "encoders.S.layers.L", name)
     name = re.sub(r"encoders\.\d+", "encoders.S", name)
-    name = re.sub(r"(feed_forward\d)\.dropout_p", r"\1.out_proj.dropout_p", name)
     return name.replace("encoder_embed.dropout_p", "encoder_embed.dropout.p")
 
 
@@ -62,13 +60,20 @@ def plain(value: Schedule | float) -> dict | float:
     return {"pairs": [list(map(float, pair)) for pair in value.points], "default": float(value.default)}
 
 
+def published_names(name: str) -> list[str]:
+    """Where the fixture has a schedule that a whole layer has here."""
+    if re.search(r"layers\.\d+\.dropout_p$", name):
+        return [name.replace("dropout_p", f"feed_forward{i}.out_proj.dropout_p") for i in (1, 2, 3)]
+    return [re.sub(r"(layers\.\d+)\.skip_rate$", r"\1.bypass.skip_rate", name)]
+
+
 def test_schedules(golden, medium):
     found: dict[str, dict[str, dict]] = {}
     for name, module in medium.named_modules():
         for attribute, value in vars(module).items():
             if isinstance(value, Schedule):
-                full = re.sub(r"(layers\.\d+)\.skip_rate$", r"\1.bypass.skip_rate", f"{name}.{attribute}")
-                found.setdefault(pattern(full), {})[full] = plain(value)
+                for full in published_names(f"{name}.{attribute}"):
+                    found.setdefault(pattern(full), {})[full] = plain(value)
     published = golden("scheduled_floats_M.json")
     assert set(found) == set(published) - UNUSED
     for name, values in found.items():
@@ -125,8 +130,8 @@ def test_regularizer_constants(golden, medium):
     for name, module in medium.named_modules():
         if isinstance(module, ZipformerLayer):
             found[pattern(f"{name}.bypass")]["skip_rate"] = "see scheduled_floats_M.json"
-        if isinstance(module, FeedForward):
-            found[pattern(f"{name}.out_proj")]["p"] = plain(module.dropout_p)
+            for i in (1, 2, 3):
+                found[pattern(f"{name}.feed_forward{i}.out_proj")]["p"] = plain(module.dropout_p)
     found["encoder_embed.dropout"] = {"kind": "Dropout3", "p": plain(medium.encoder_embed.dropout_p)}
     layout = {"channel_dim", "shared_dim", "straight_through_rate"}  # ours are fixed; the last is 0 everywhere
     published = golden("regularizers_M.json")

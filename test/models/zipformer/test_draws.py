@@ -17,7 +17,7 @@ from icefall_alp.models.zipformer.draws import (
     draw,
     draw_layers,
     dropout_masks,
-    dropout_rate,
+    dropout_rates,
     feature_mask,
     sequence_masks,
     skip_rates,
@@ -147,7 +147,7 @@ def test_a_layer_gives_every_feed_forward_module_its_mask(tiny, tiny_input, plac
     layer, seen, given = tiny.encoder.layers()[0], [], []
     layer.register_forward_pre_hook(lambda _layer, arguments: seen.append(arguments[:3]))
     masks = [None, None, None]
-    masks[place] = torch.zeros(3, 1, getattr(layer, f"feed_forward{place + 1}").hidden_dim)
+    masks[place] = torch.zeros(3, 1, layer.hidden_dims[place])
     with torch.no_grad():
         tiny.encoder(*tiny_input[:2])
         for module in (layer.feed_forward1, layer.feed_forward2, layer.feed_forward3):
@@ -181,10 +181,15 @@ def test_a_sequence_leaves_out_the_whole_layer(tiny, tiny_input):
 
 
 def test_the_dropout_rate_falls(layers):
-    module = layers[0].feed_forward2
-    assert dropout_rate(module) == 0.3
-    module.clock.batch_count = 20000.0
-    assert dropout_rate(module) == pytest.approx(0.1)
+    layer = layers[0]
+    assert dropout_rates(layer) == [0.3] * 3
+    layer.clock.batch_count = 20000.0
+    assert dropout_rates(layer) == [pytest.approx(0.1)] * 3
+
+
+def test_a_frozen_module_of_a_training_layer_drops_no_channels(layers):
+    layers[0].feed_forward2.eval()
+    assert dropout_rates(layers[0]) == [0.3, 0.0, 0.3]
 
 
 def test_feature_mask(units, golden):

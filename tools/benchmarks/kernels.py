@@ -32,6 +32,7 @@ from icefall_alp.utils.errors import UserError
 BYTES, INSTRUCTIONS = 4.8e12, 33.5e12  # per second: the maker's memory bandwidth, and half of its float32 operations
 CAPABILITY, WARP = 90, 32
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8", torch.int8: "i8", torch.int64: "i64"}
+SUMS = {"PRECISION": "matrix products", "WIDE": "sums over taps"}  # are not counted by their instructions
 INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+ )?(\w[\w.]*)(.*)", re.M)
 
 
@@ -61,7 +62,7 @@ class Launch:
     def key(self) -> tuple[str, ...]:
         """What tells it from launches of the same kernel for other sizes."""
         flags = [name for name, value in self.constants.items() if value is True]
-        flags += [f"FACTOR={self.constants['FACTOR']}"] if self.constants.get("FACTOR", 1) > 1 else []
+        flags += [f"{name}={self.constants[name]}" for name in ("FACTOR", "HIGH") if self.constants.get(name, 1) > 1]
         types = sorted({TYPES[x.dtype] for x in self.arguments.values() if isinstance(x, Block)})
         return (self.kernel.__name__, *types, *flags)
 
@@ -101,7 +102,8 @@ def run(arguments: argparse.Namespace) -> None:
         registers, spilt, calls, instructions = compiled(launch)
         size = launch.bytes / launch.elements
         ratio = instructions / INSTRUCTIONS / (size / BYTES)
-        spent = "matrix products" if "PRECISION" in launch.constants else f"{instructions:12.1f} {ratio:20.2f}"
+        spent = next((what for name, what in SUMS.items() if name in launch.constants), None)
+        spent = spent or f"{instructions:12.1f} {ratio:20.2f}"
         print(f"{' '.join(key):72} {registers:9} {spilt:5} {calls:5} {size:6.1f} {spent:>33}")
 
 
@@ -120,7 +122,13 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
     try:
         from triton.runtime import KernelInterface
 
-        from icefall_alp.models.kernels import triton_balancer, triton_forms, triton_kernels, triton_whiten
+        from icefall_alp.models.kernels import (
+            triton_balancer,
+            triton_convolutions,
+            triton_forms,
+            triton_kernels,
+            triton_whiten,
+        )
     except ImportError as error:
         raise UserError(f"Triton is not installed: {error}") from error
     launches: list[Launch] = []
@@ -137,7 +145,7 @@ def recorded(call: Callable[[], object]) -> list[Launch]:
         return Grid()
 
     with ExitStack() as patches:
-        for module in (triton_balancer, triton_kernels, triton_whiten):
+        for module in (triton_balancer, triton_convolutions, triton_kernels, triton_whiten):
             kernels = {name: value for name, value in vars(module).items() if isinstance(value, KernelInterface)}
             fakes = {name: recorder(kernel) for name, kernel in kernels.items() if not name.startswith("_")}
             patches.enter_context(patch.multiple(module, **fakes))
@@ -157,11 +165,12 @@ def compiled(launch: Launch) -> tuple[int, int, int, float]:
 
     names = launch.kernel.arg_names
     signature = {name: _type(value) for name, value in launch.arguments.items()}
-    signature |= dict.fromkeys(launch.constants, "constexpr")
-    constants = {(names.index(name),): value for name, value in launch.constants.items()}
+    options = {name: value for name, value in launch.constants.items() if name not in names}
+    signature |= dict.fromkeys(launch.constants.keys() - options, "constexpr")
+    constants = {(names.index(name),): value for name, value in launch.constants.items() if name in names}
     even = {(names.index(name),): [["tt.divisibility", 16]] for name, x in launch.arguments.items() if _is_even(x)}
     source = triton.compiler.ASTSource(launch.kernel, signature, constants, even)
-    made = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, WARP))
+    made = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, WARP), options=options)
     usage, listing = _inspect(made.asm["cubin"])
     registers, stack = (int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK"))
     steps = launch.constants.get("STEPS", 1)

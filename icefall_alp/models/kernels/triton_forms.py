@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels import triton_kernels as kernels
 from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library computes these as well)
-    depthwise_conv,
-    depthwise_image_conv,
     image_conv,
     linear,
     mix,
@@ -27,6 +25,7 @@ from icefall_alp.models.kernels.closed import (  # noqa: F401  (a library comput
 )
 from icefall_alp.models.kernels.plain import Number, ScorePenalty, by_head
 from icefall_alp.models.kernels.triton_balancer import balancer_gradient  # noqa: F401
+from icefall_alp.models.kernels.triton_convolutions import depthwise_conv, depthwise_image_conv  # noqa: F401
 from icefall_alp.models.kernels.triton_tiles import STEPS, as_one_row, programs_for, sizes_of, tile_for, whole_rows_for
 from icefall_alp.models.kernels.triton_whiten import whiten_gradient  # noqa: F401
 
@@ -245,7 +244,7 @@ def _on_the_device(value: Number, x: Tensor) -> Tensor:
 
 
 class _ShiftedSoftmax(torch.autograd.Function):
-    """Weights (heads, N, T, T) from content (B, T, T), relative scores (B, T, 2T-1) or None, and what hides sources.
+    """Weights (heads, N, T, T) from content (B, T, T), relative scores (B, T, 2T) or None, and what hides sources.
 
     A copy of the first head's weights spares the slice's backward, which would fill a whole gradient with zeros. Of
     scores that are penalised one byte each is kept.
@@ -284,7 +283,7 @@ class _ShiftedSoftmax(torch.autograd.Function):
         grad = torch.zeros_like(weights) if grad is None else grad.contiguous()
         grad_first = None if grad_first is None else grad_first.contiguous()
         grad_content = torch.empty_like(weights)
-        grad_relative = weights.new_empty(batch, frames, 2 * frames - 1) if ctx.has_relative else None
+        grad_relative = weights.new_empty(batch, frames, 2 * frames) if ctx.has_relative else None
         if weights.numel():
             tile = whole_rows_for(frames)
             kernels.shifted_softmax_backward[programs_for(batch * frames, frames, tile)](
@@ -345,8 +344,10 @@ def attention_weights(
     q: Tensor, k: Tensor, p: Tensor | None, pos: Tensor | None, bias: Tensor | None, num_heads: int,
     penalty: ScorePenalty | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The scores are never written."""
-    relative = None if p is None else (by_head(p, num_heads).unflatten(0, (num_heads, -1)).flatten(1, 2) @ pos)
-    relative = relative if p is None else relative.view(-1, p.shape[1], pos.shape[-1])
+    """The scores are never written; relative ones have a place more, for rows that begin at even addresses."""
+    relative = None
+    if p is not None:
+        relative = by_head(p, num_heads).unflatten(0, (num_heads, -1)).flatten(1, 2) @ F.pad(pos, (0, 1))
+        relative = relative.view(-1, p.shape[1], pos.shape[-1] + 1)
     content = torch.bmm(by_head(q, num_heads), by_head(k, num_heads).transpose(1, 2))
     return _ShiftedSoftmax.apply(content, relative, bias, num_heads, penalty)

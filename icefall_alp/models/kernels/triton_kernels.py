@@ -283,13 +283,13 @@ def shifted_softmax_forward(
 ):  # fmt: skip
     """Targets (rows) of all matrices: softmax over sources of content + relative[source - target + T - 1] + bias.
 
-    Optionally, before the bias, on which side of the limits a score is: 1, 0 or -1.
+    Relative scores lie 2T apart. Optionally, before the bias, on which side of the limits a score is: 1, 0 or -1.
     """
     row, start, source, inside = own_tile(rows, frames, ROWS, BLOCK)
     target = row % frames
     score = tl.load(content_at + start + source, mask=inside, other=-1e30).to(tl.float32)
     if HAS_RELATIVE:
-        window = row.to(tl.int64) * (2 * frames - 1) + frames - 1 - target
+        window = row.to(tl.int64) * (2 * frames) + frames - 1 - target
         score += tl.load(relative_at + window + source, mask=inside, other=0.0).to(tl.float32)
     if HAS_SIDE:
         written = rows
@@ -298,7 +298,7 @@ def shifted_softmax_forward(
         side = tl.where(score > limit, 1, 0) - tl.where(score < -limit, 1, 0)
         tl.store(side_at + start + source, side.to(tl.int8), mask=inside & (row < written))
     if HAS_BIAS:
-        hidden = row // frames % per_head * bias_item + target * bias_row
+        hidden = (row // frames % per_head).to(tl.int64) * bias_item + target * bias_row
         score += tl.load(bias_at + hidden + source, mask=inside, other=0.0).to(tl.float32)
     score = tl.where(inside, tl.exp(score - tl.max(score, 1)[:, None]), 0.0)
     weights = score / tl.where(row < rows, tl.sum(score, 1)[:, None], 1.0)
@@ -326,10 +326,10 @@ def shifted_softmax_backward(
         score += strength * tl.load(side_at + start + source, mask=told, other=0).to(tl.float32)
     tl.store(grad_content_at + start + source, score.to(grad_content_at.dtype.element_ty), mask=inside)
     if HAS_RELATIVE:
-        places, target = 2 * frames - 1, row % frames
+        places, target = 2 * frames, row % frames
         line = grad_relative_at + row.to(tl.int64) * places
         tl.store(line + frames - 1 - target + source, score.to(grad_relative_at.dtype.element_ty), mask=inside)
-        behind = places - target + source  # the window, and then from the beginning
+        behind = places - 1 - target + source  # the window, and then from the beginning
         outside = tl.where(behind < places, behind, behind - places)
         nothing = tl.zeros_like(score).to(grad_relative_at.dtype.element_ty)
-        tl.store(line + outside, nothing, mask=inside & (source < frames - 1))
+        tl.store(line + outside, nothing, mask=inside)

@@ -23,6 +23,7 @@ def on_the_device():
 FUSED = [
     "swoosh", "swoosh_linear", "feed_forward", "pointwise_feed_forward", "gate", "tanh_gate", "residual",
     "bypass", "bypass of norm", "bypass of frames", "bypass of both", "bias_norm", "attention_weights",
+    "depthwise_conv", "depthwise_image_conv",
 ]  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def test_every_gradient_of_the_relative_scores_is_written(monkeypatch):
         torch.Tensor, "new_empty", lambda x, *shape, **_kind: made.append(shape) or torch.full(shape, torch.nan)
     )
     assert torch.autograd.grad(weights.square().sum(), tensors[3])[0].isfinite().all()
-    assert (6, 7, 13) in made
+    assert (6, 7, 14) in made
 
 
 @pytest.mark.parametrize("normed", [True, False])

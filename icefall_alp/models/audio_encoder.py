@@ -70,11 +70,9 @@ class AudioEncoder(nn.Module):
         """
         longest, shortest = self._check(features, feature_lens)
         lens = send((feature_lens.cpu() - 7) // 2, features.device)
-        needed = (longest - 7) // 2
-        num_frames = self._aligned(needed, features.device)
-        features = _cut_or_padded(features, max(longest, 2 * num_frames + 7))
-        encoder_out = self.encode(features, lens, padded=(shortest - 7) // 2 < num_frames)
-        return encoder_out[:, : (needed + 1) // 2], (lens + 1) // 2
+        features = _cut_or_padded(features, self._aligned(longest, features.device))
+        encoder_out = self.encode(features, lens, padded=(shortest - 7) // 2 < (features.shape[1] - 7) // 2)
+        return encoder_out[:, : ((longest - 7) // 2 + 1) // 2], (lens + 1) // 2
 
     def encode(self, features: Tensor, lens: Tensor, padded: bool) -> Tensor:
         """What the device does of `forward`: nothing here depends on what it finds.
@@ -88,10 +86,10 @@ class AudioEncoder(nn.Module):
         return self.encoder(self.encoder_embed(features, hide), lens, padded)[0]
 
     def _aligned(self, num_frames: int, device: torch.device) -> int:
-        """So many frames at 50 Hz, or a few more where rows of attention weights then begin at even addresses."""
+        """So many frames at 100 Hz, or a few more where rows of attention weights then begin at even addresses."""
         if device.type == "cpu" or not self.config.mask_padding:
             return num_frames
-        return -(-num_frames // ALIGNED) * ALIGNED
+        return 2 * ALIGNED * -(-((num_frames - 7) // 2) // ALIGNED) + 8
 
     def calibrate_frontend(self, features: Tensor, feature_lens: Tensor) -> None:
         """Scale a fresh frontend by features (N, T, feature_dim) with lengths (N,), each clip cut to the shortest."""

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from icefall_alp.config import TextTowerConfig
 from icefall_alp.models.decoder_layer import DecoderLayer, KeysValues
+from icefall_alp.models.kernels import chains
 from icefall_alp.models.pooling import valid_frames
 from icefall_alp.models.text_tower import (
     TOWER_CONFIG,
@@ -171,7 +172,7 @@ class TextDecoder(nn.Module):
 
     def project(self, states: Tensor) -> Tensor:
         """Map states (..., C) to logits (..., V); the matrix is that of the token embeddings."""
-        return F.linear(states, self.embed_tokens.weight, self.final_logits_bias.squeeze(0))
+        return chains.logits(states, self.embed_tokens.weight, self.final_logits_bias.squeeze(0))
 
     def _embed(self, inputs: Tensor, num_past: int) -> Tensor:
         first = POSITION_OFFSET + num_past

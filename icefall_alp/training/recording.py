@@ -11,7 +11,7 @@ All recordings share memory: only one batch can be between its forward and its b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -93,7 +93,9 @@ class RecordedEncode:
     def _recorded(self, features: Tensor, lens: Tensor) -> _Recording:
         try:
             return _Recording(_Step(self._encoder, self._plain), features, lens, self._record, self._shared)
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:  # graphs have memory of the driver's besides
+            if "out of memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+                raise
             raise UserError(
                 "training.encoder_steps=record: no memory for a recording, which takes as much as a step besides; "
                 "lower data.max_duration or use run"
@@ -116,12 +118,12 @@ class _Shared:
 
     Attributes:
         turn: counts batches.
-        gradients: of all parameters, one after the other, and the same as they are shaped.
+        gradients: of all parameters, one after the other, and the part of each.
     """
 
     def __init__(self) -> None:
         self.turn = 0
-        self.gradients: tuple[Tensor, list[Tensor]] | None = None
+        self.gradients: tuple[Tensor, Sequence[Tensor]] | None = None
         self._flat: dict[str, Tensor] = {}
 
     def like(self, name: str, x: Tensor) -> Tensor:
@@ -131,11 +133,11 @@ class _Shared:
             flat = self._flat[name] = torch.zeros(int(HEADROOM * x.numel()), dtype=x.dtype, device=x.device)
         return flat[: x.numel()].view(x.shape)
 
-    def places(self, parameters: list[Tensor]) -> list[Tensor]:
-        """Where the gradient of each parameter is written."""
+    def places(self, parameters: list[Tensor]) -> Sequence[Tensor]:
+        """Where the gradient of each parameter is written, as a row of numbers."""
         if self.gradients is None:
             flat = parameters[0].new_zeros(sum(p.numel() for p in parameters))
-            self.gradients = flat, _shaped(flat, parameters)
+            self.gradients = flat, flat.split([p.numel() for p in parameters])
         return self.gradients[1]
 
 
@@ -201,7 +203,7 @@ class _Recording:
         self._clock.loss_scale, self._graph = scale, None
         self._used = [grad is not None for grad in found]
         places = [place for place, used in zip(self._shared.places(self._wanted), self._used, strict=True) if used]
-        torch._foreach_copy_(places, [grad for grad in found if grad is not None])
+        torch._foreach_copy_(places, [grad.reshape(-1) for grad in found if grad is not None])  # rows: in one kernel
         self._judging = [module for module in self._whitens if module.violated is not None]
         self._verdicts = [module.violated for module in self._judging]
         for module, violated in verdicts:

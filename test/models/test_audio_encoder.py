@@ -154,6 +154,15 @@ def test_frames_that_a_gpu_adds_for_alignment_change_nothing(encoder, monkeypatc
         torch.testing.assert_close(ours[:length], theirs[:length], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("frames", [999, 1000, 975])
+def test_lengths_that_give_as_many_frames_on_a_gpu_are_one_length_there(encoder, frames):
+    """What a GPU prepares for a length, such as a recording, then serves all of them."""
+    assert (
+        encoder._aligned(frames, torch.device("meta")) == 1000
+        and encoder._aligned(frames, torch.device("cpu")) == frames
+    )
+
+
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_outputs_and_gradients(encoder):
     results = []

@@ -260,14 +260,22 @@ def test_a_backward_is_possible_once_and_before_the_next_forward(on_tape):
         second.backward()
 
 
-def test_a_recording_without_memory_is_one_line(on_tape):
+@pytest.mark.parametrize(
+    ("error", "seen", "words"),
+    [
+        (torch.OutOfMemoryError(), UserError, "no memory for a recording, which takes as much as a step besides"),
+        (torch.AcceleratorError("CUDA error: out of memory"), UserError, "no memory for a recording"),
+        (torch.AcceleratorError("CUDA error: illegal address"), torch.AcceleratorError, "illegal address"),
+    ],
+)
+def test_a_recording_without_memory_is_one_line(on_tape, error, seen, words):
     def full(function):
-        raise torch.OutOfMemoryError
+        raise error
 
     encoder = build(False)
     record_steps(encoder, full)
     train(encoder, 1)
-    with pytest.raises(UserError, match="no memory for a recording, which takes as much as a step besides"):
+    with pytest.raises(seen, match=words):
         train(encoder, 2)
 
 

@@ -44,25 +44,28 @@ def take_turns(contenders: Contenders, device: torch.device, rounds: int, repeat
     """
     warm_ups = 1 if device.type == "cpu" else 3
     times: dict[str, list[float]] = {
-        name: [] for name, call in contenders.items() if _fits(name, call, device, warm_ups)
+        name: [] for name, call in contenders.items() if _time_if_it_fits(name, call, device, warm_ups) is not None
     }
     for _ in range(rounds):
-        for name, seconds in times.items():
-            seconds.append(_timed(contenders[name], device, repeats))
+        for name in list(times):
+            seconds = _time_if_it_fits(name, contenders[name], device, repeats)
+            if seconds is None:  # it fitted alone, not beside what the others keep
+                del times[name]
+            else:
+                times[name].append(seconds)
     return times
 
 
-def _fits(name: str, call: Callable[[], object], device: torch.device, warm_ups: int) -> bool:
+def _time_if_it_fits(name: str, call: Callable[[], object], device: torch.device, repeats: int) -> float | None:
     try:
-        _timed(call, device, warm_ups)
-        return True
+        return _timed(call, device, repeats)
     except torch.OutOfMemoryError:
         print(f"{name}: out of memory")
     except UserError as error:  # of a recording
         print(f"{name}: {error}")
     if device.type != "cpu":
         torch.accelerator.empty_cache()  # after the error, whose traceback holds what was computed
-    return False
+    return None
 
 
 def _timed(call: Callable[[], object], device: torch.device, repeats: int) -> float:

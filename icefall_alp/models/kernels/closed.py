@@ -22,6 +22,7 @@ from icefall_alp.models.kernels.plain import (  # noqa: F401  (a library is as g
     ScorePenalty,
     by_head,
     depthwise_image_conv,
+    logits,
     mix,
     repeat_frames,
     residual,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from icefall_alp.models.kernels import closed
-from icefall_alp.models.kernels.closed import residual, whiten_gradient  # noqa: F401  (a library is as good at them)
+from icefall_alp.models.kernels.closed import logits, residual, whiten_gradient  # noqa: F401  (a library is as good)
 from icefall_alp.models.kernels.closed_modifiers import line_from_moments
 from icefall_alp.models.kernels.native_convolutions import depthwise_conv, depthwise_image_conv, image_conv  # noqa: F401
 from icefall_alp.models.kernels.native_library import call

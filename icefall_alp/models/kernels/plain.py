@@ -129,6 +129,11 @@ def sum_groups(x: Tensor, weights: Tensor) -> Tensor:
     return (grouped * weights.unsqueeze(-1)).sum(2)
 
 
+def logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Of all tokens of a vocabulary: x (..., C), weight (V, C), bias (V,), V any number."""
+    return F.linear(x, weight, bias)
+
+
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
     """Convolution of each channel over time: x (N, T, C), weight (C, 1, K)."""
     return F.conv1d(x.transpose(1, 2), weight, bias, padding=padding, groups=weight.shape[0]).transpose(1, 2)

@@ -29,6 +29,7 @@ from icefall_alp.models.kernels.triton_convolutions import depthwise_conv, depth
 from icefall_alp.models.kernels.triton_tiles import STEPS, as_one_row, programs_for, sizes_of, tile_for, whole_rows_for
 from icefall_alp.models.kernels.triton_whiten import whiten_gradient  # noqa: F401
 
+ALIGNED = 8  # numbers of 16 bits that are moved at once
 EIGHT_BIT = os.environ.get("ICEFALL_ALP_SWOOSH", "") == "8bit"
 
 
@@ -301,6 +302,14 @@ def swoosh(x: Tensor, shift: float, offset: float) -> Tensor:  # noqa: D103
 
 def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:  # noqa: D103
     return _SwooshLinear.apply(x, mask, weight, bias, shift, offset)
+
+
+def logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """With some rows of zeros, for rows of logits that begin at even addresses: at others products take far longer."""
+    tokens, missing = len(weight), -len(weight) % ALIGNED
+    if missing:
+        weight, bias = F.pad(weight, (0, 0, 0, missing)), F.pad(bias, (0, missing))
+    return F.linear(x, weight, bias)[..., :tokens]
 
 
 def feed_forward(x, mask, weight, bias, out_weight, out_bias, shift: float, offset: float, modify) -> Tensor:  # noqa: D103

@@ -52,6 +52,7 @@ _MAKERS: dict[str, Callable] = {
         SWOOSH_L,
     ),
     "linear": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(4, c), leaf(4)], ()),
+    "logits": lambda n, t, c, leaf: ([leaf(n, t, c), leaf(13, c), leaf(13)], ()),
     "feed_forward": lambda n, t, c, leaf: (_feed_forward(n, t, c, leaf), (*SWOOSH_L, torch.Tensor.clone)),
     "pointwise_feed_forward": lambda n, t, c, leaf: (_pixels(n, t, c, leaf), (*SWOOSH_L, torch.Tensor.clone)),
     "gate": lambda n, t, c, leaf: ([x := leaf(n, t, c), leaf(n, t, c), _keep(n, t, x)], ()),

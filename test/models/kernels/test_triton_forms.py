@@ -23,7 +23,7 @@ def on_the_device():
 FUSED = [
     "swoosh", "swoosh_linear", "feed_forward", "pointwise_feed_forward", "gate", "tanh_gate", "residual",
     "bypass", "bypass of norm", "bypass of frames", "bypass of both", "bias_norm", "attention_weights",
-    "depthwise_conv", "depthwise_image_conv",
+    "depthwise_conv", "depthwise_image_conv", "logits",
 ]  # fmt: skip
 
 

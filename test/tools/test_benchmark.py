@@ -209,6 +209,8 @@ def test_every_kernel_compiles_for_a_gpu_without_spilling_and_dividing_indices(t
     assert {line[0] for line in lines} == launched | products and len(launched) == 15
     assert {tuple(_numbers(line)[1:3]) for line in lines} == {("0", "0")}  # bytes spilt, calls
     assert all(float(line[-2]) < 200 for line in lines if line[0] not in {"line_from_moments", *products})
+    taps = [float(line[-4]) for line in lines if line[-3:] == ["for", "each", "tap"]]
+    assert {line[0] for line in lines if line[-1] == "tap"} == {"convolve", "filter_gradients"} and max(taps) < 20
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     refused = call("kernels", "--encoder", tiny_encoder, "--layers", 1, 1)
     assert refused.returncode == 1 and "TRITON_INTERPRET is set" in refused.stderr.splitlines()[-1]

@@ -32,7 +32,6 @@ from icefall_alp.utils.errors import UserError
 BYTES, INSTRUCTIONS = 4.8e12, 33.5e12  # per second: the maker's memory bandwidth, and half of its float32 operations
 CAPABILITY, WARP = 90, 32
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.uint8: "u8", torch.int8: "i8", torch.int64: "i64"}
-SUMS = {"PRECISION": "matrix products", "WIDE": "sums over taps"}  # are not counted by their instructions
 INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?\w+ )?(\w[\w.]*)(.*)", re.M)
 
 
@@ -102,8 +101,11 @@ def run(arguments: argparse.Namespace) -> None:
         registers, spilt, calls, instructions = compiled(launch)
         size = launch.bytes / launch.elements
         ratio = instructions / INSTRUCTIONS / (size / BYTES)
-        spent = next((what for name, what in SUMS.items() if name in launch.constants), None)
-        spent = spent or f"{instructions:12.1f} {ratio:20.2f}"
+        spent = f"{instructions:12.1f} {ratio:20.2f}"
+        if "PRECISION" in launch.constants:
+            spent = "matrix products"
+        elif "WIDE" in launch.constants:
+            spent = f"{instructions:.1f} for each tap"
         print(f"{' '.join(key):72} {registers:9} {spilt:5} {calls:5} {size:6.1f} {spent:>33}")
 
 
@@ -159,7 +161,10 @@ def _noted(value: Any) -> Any:
 
 
 def compiled(launch: Launch) -> tuple[int, int, int, float]:
-    """Registers, bytes of spilt registers, calls, and instructions for each element, loops counted as often as run."""
+    """Registers, bytes of spilt registers, calls, and instructions for each element, loops counted as often as run.
+
+    Of a convolution for each element and tap, in the innermost loop.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
 
@@ -178,18 +183,21 @@ def compiled(launch: Launch) -> tuple[int, int, int, float]:
     per_thread *= launch.constants.get("FACTOR", 1) if "STEPS" in launch.constants else 1  # rows of each row of a sum
     found = [(int(place, 16), name, rest) for place, name, rest in INSTRUCTION.findall(listing)]
     calls = sum(name.startswith("CALL") for _, name, _ in found)
-    return registers, stack, calls, _executed(found, steps) / steps / per_thread
+    if "WIDE" in launch.constants:
+        return registers, stack, calls, min(_executed(found)[1]) / per_thread / launch.constants.get("TAPS", 1)
+    once, loops = _executed(found)
+    return registers, stack, calls, (once + (steps - 1) * sum(loops)) / steps / per_thread
 
 
-def _executed(found: list[tuple[int, str, str]], steps: int) -> int:
-    """Instructions up to the end of the program; those between a jump backwards and its target are a loop."""
+def _executed(found: list[tuple[int, str, str]]) -> tuple[int, list[int]]:
+    """Instructions up to the end of the program, and of each loop: between a jump backwards and its target."""
     last = next(place for place, name, _ in reversed(found) if name == "EXIT")
-    total = sum(place <= last for place, _, _ in found)
+    loops = []
     for place, name, rest in found:
         target = re.search(r"0x([0-9a-f]+)", rest) if name == "BRA" else None
         if target and (start := int(target[1], 16)) < place <= last:
-            total += (steps - 1) * sum(start <= other <= place for other, _, _ in found)
-    return total
+            loops.append(sum(start <= other <= place for other, _, _ in found))
+    return sum(place <= last for place, _, _ in found), loops
 
 
 def _type(value: Any) -> str:

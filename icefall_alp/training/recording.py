@@ -11,6 +11,7 @@ All recordings share memory: only one batch can be between its forward and its b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -93,13 +94,18 @@ class RecordedEncode:
     def _recorded(self, features: Tensor, lens: Tensor) -> _Recording:
         try:
             return _Recording(_Step(self._encoder, self._plain), features, lens, self._record, self._shared)
-        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:  # graphs have memory of the driver's besides
-            if "out of memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+        except RuntimeError as error:
+            if not lacks_memory(error):
                 raise
             raise UserError(
                 "training.encoder_steps=record: no memory for a recording, which takes as much as a step besides; "
                 "lower data.max_duration or use run"
             ) from error
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether a device has too little: PyTorch's own, or the driver's, of which graphs and libraries take some."""
+    return isinstance(error, torch.OutOfMemoryError) or bool(re.search("out of memory|ALLOC_FAILED", str(error)))
 
 
 class _Step(nn.Module):

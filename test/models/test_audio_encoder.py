@@ -154,13 +154,13 @@ def test_frames_that_a_gpu_adds_for_alignment_change_nothing(encoder, monkeypatc
         torch.testing.assert_close(ours[:length], theirs[:length], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("frames", [999, 1000, 975])
-def test_lengths_that_give_as_many_frames_on_a_gpu_are_one_length_there(encoder, frames):
+@pytest.mark.parametrize(
+    ("frames", "there"), [(9, 40), (968, 968), (969, 1000), (975, 1000), (999, 1000), (1000, 1000), (1001, 1032)]
+)
+def test_lengths_that_give_as_many_frames_on_a_gpu_are_one_length_there(encoder, frames, there):
     """What a GPU prepares for a length, such as a recording, then serves all of them."""
-    assert (
-        encoder._aligned(frames, torch.device("meta")) == 1000
-        and encoder._aligned(frames, torch.device("cpu")) == frames
-    )
+    assert encoder._aligned(frames, torch.device("meta")) == there
+    assert encoder._aligned(frames, torch.device("cpu")) == frames
 
 
 @pytest.mark.gpu

@@ -163,7 +163,7 @@ def _noted(value: Any) -> Any:
 def compiled(launch: Launch) -> tuple[int, int, int, float]:
     """Registers, bytes of spilt registers, calls, and instructions for each element, loops counted as often as run.
 
-    Of a convolution for each element and tap, in the innermost loop.
+    Of a convolution for each product of a tap, in the loop of these.
     """
     import triton
     from triton.backends.compiler import GPUTarget
@@ -181,23 +181,28 @@ def compiled(launch: Launch) -> tuple[int, int, int, float]:
     steps = launch.constants.get("STEPS", 1)
     per_thread = launch.constants["ROWS"] * launch.constants["BLOCK"] / (made.metadata.num_warps * WARP)
     per_thread *= launch.constants.get("FACTOR", 1) if "STEPS" in launch.constants else 1  # rows of each row of a sum
-    found = [(int(place, 16), name, rest) for place, name, rest in INSTRUCTION.findall(listing)]
-    calls = sum(name.startswith("CALL") for _, name, _ in found)
+    once, loops = _executed([(int(place, 16), name, rest) for place, name, rest in INSTRUCTION.findall(listing)])
+    calls = sum(name.startswith("CALL") for name in once)
     if "WIDE" in launch.constants:
-        return registers, stack, calls, min(_executed(found)[1]) / per_thread / launch.constants.get("TAPS", 1)
-    once, loops = _executed(found)
-    return registers, stack, calls, (once + (steps - 1) * sum(loops)) / steps / per_thread
+        sums = [loop for loop in (once, *loops) if _products(loop)]
+        return registers, stack, calls, min(len(loop) / _products(loop) for loop in sums)
+    return registers, stack, calls, (len(once) + (steps - 1) * sum(map(len, loops))) / steps / per_thread
 
 
-def _executed(found: list[tuple[int, str, str]]) -> tuple[int, list[int]]:
-    """Instructions up to the end of the program, and of each loop: between a jump backwards and its target."""
+def _executed(found: list[tuple[int, str, str]]) -> tuple[list[str], list[list[str]]]:
+    """Instructions up to the end of the program, and those of each loop: between a jump backwards and its target."""
     last = next(place for place, name, _ in reversed(found) if name == "EXIT")
     loops = []
     for place, name, rest in found:
         target = re.search(r"0x([0-9a-f]+)", rest) if name == "BRA" else None
         if target and (start := int(target[1], 16)) < place <= last:
-            loops.append(sum(start <= other <= place for other, _, _ in found))
-    return sum(place <= last for place, _, _ in found), loops
+            loops.append([other for at, other, _ in found if start <= at <= place])
+    return [name for place, name, _ in found if place <= last], loops
+
+
+def _products(names: list[str]) -> int:
+    """Multiplications and additions in one."""
+    return sum(name.startswith("FFMA") for name in names)
 
 
 def _type(value: Any) -> str:

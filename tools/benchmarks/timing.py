@@ -16,6 +16,7 @@ import torch
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from icefall_alp.training.recording import lacks_memory
 from icefall_alp.utils.errors import UserError
 
 Contenders = dict[str, Callable[[], object]]
@@ -59,7 +60,9 @@ def take_turns(contenders: Contenders, device: torch.device, rounds: int, repeat
 def _time_if_it_fits(name: str, call: Callable[[], object], device: torch.device, repeats: int) -> float | None:
     try:
         return _timed(call, device, repeats)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
         print(f"{name}: out of memory")
     except UserError as error:  # of a recording
         print(f"{name}: {error}")

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from icefall_alp.models.kernels.closed_modifiers import balancer_gradient, whiten_gradient  # noqa: F401  (chains too)
@@ -67,13 +66,32 @@ def run(function: type[torch.autograd.Function], *arguments: object) -> Any:
     return function.forward(_NoGraph(), *arguments)
 
 
+class _Refused(torch.autograd.Function):
+    """A gradient as it is; gradients of it lead here from whatever it was made of."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, *sources: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        raise RuntimeError(
+            "fused chains have no gradients of gradients; ICEFALL_ALP_FUSED=0 computes their definitions"
+        )
+
+
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """`once_differentiable`, whose context costs time, only where gradients of gradients are asked for."""
-    refused = once_differentiable(backward)
+    """Refuse gradients of gradients. PyTorch's `once_differentiable` refuses only some and leaves out the others."""
 
     @wraps(backward)
     def chosen(ctx, *grads):
-        return (refused if torch.is_grad_enabled() else backward)(ctx, *grads)
+        if not torch.is_grad_enabled():
+            return backward(ctx, *grads)
+        with torch.no_grad():
+            found = backward(ctx, *grads)
+        sources = [x for x in (*grads, *ctx.saved_tensors) if x is not None and x.requires_grad]
+        found = found if isinstance(found, tuple) else (found,)
+        return tuple(_Refused.apply(x, *sources) if isinstance(x, Tensor) and sources else x for x in found)
 
     return chosen
 

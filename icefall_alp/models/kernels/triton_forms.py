@@ -305,9 +305,12 @@ def swoosh_linear(x, mask, weight, bias, shift: float, offset: float) -> Tensor:
 
 
 def logits(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """With some rows of zeros, for rows of logits that begin at even addresses: at others products take far longer."""
+    """In training with some rows of zeros, for rows of logits that begin at even addresses.
+
+    At others the products of a large batch take far longer; for one token at a time the copy would.
+    """
     tokens, missing = len(weight), -len(weight) % ALIGNED
-    if missing:
+    if missing and torch.is_grad_enabled():
         weight, bias = F.pad(weight, (0, 0, 0, missing)), F.pad(bias, (0, missing))
     return F.linear(x, weight, bias)[..., :tokens]
 

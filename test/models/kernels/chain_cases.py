@@ -98,6 +98,25 @@ def outputs_and_gradients(form, chain: str, size: str, dtype: torch.dtype = torc
     return [*(out.detach() for out in outputs), *gradients]
 
 
+def check_gradients_of_gradients(form, chain: str) -> None:
+    """They are right or refused: closed forms are not made for them, and silence would be wrong numbers."""
+    found = []
+    for which in (plain, form):
+        tensors, constants = arguments(chain, "odd")
+        leaves = [x for x in tensors if x is not None and x.requires_grad]
+        out = chain_of(which, chain)(*tensors, *constants)
+        out = out[0] if isinstance(out, tuple) else out
+        try:
+            grads = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
+            total = sum(grad.square().sum() for grad in grads)
+            found.append(torch.autograd.grad(total, leaves, allow_unused=which is plain))
+        except RuntimeError as error:
+            assert which is form and "no gradients of gradients" in str(error)
+            return
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
 def oddly_strided(x: Tensor) -> Tensor:
     """The same numbers; axes of one have a stride that leads nowhere."""
     strides = [3 if n == 1 else stride for n, stride in zip(x.shape, x.stride(), strict=True)]

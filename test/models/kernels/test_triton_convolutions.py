@@ -98,11 +98,13 @@ def test_frames_of_half_precision_meet_filters_in_full():
 
 def test_the_half_of_a_projection_is_read_where_it_lies():
     torch.manual_seed(0)
-    projected, weight, bias = torch.randn(3, 7, 10, requires_grad=True), torch.randn(5, 1, 3), torch.randn(5)
+    leaves = projected, weight, bias = [
+        torch.randn(shape, requires_grad=True) for shape in ((3, 7, 10), (5, 1, 3), (5,))
+    ]
     _, half = projected.chunk(2, dim=-1)
     y, expected = triton_convolutions.depthwise_conv(half, weight, bias, 1), over_time(half, weight, bias, 1)
     torch.testing.assert_close(y, expected)
-    ours, exact = (torch.autograd.grad(out.square().sum(), projected) for out in (y, expected))
+    ours, exact = (torch.autograd.grad(out.square().sum(), leaves) for out in (y, expected))
     torch.testing.assert_close(ours, exact)
 
 

@@ -47,6 +47,20 @@ def test_half_precision_stays_near_the_definition_in_full(chain, size):
 
 
 @pytest.mark.parametrize("chain", FUSED)
+def test_a_gradient_of_gradients_is_right_or_refused(chain):
+    chain_cases.check_gradients_of_gradients(triton_forms, chain)
+
+
+def test_logits_of_one_token_at_a_time_are_computed_without_a_copy_of_the_vocabulary():
+    x, weight, bias = torch.randn(2, 5), torch.randn(13, 5), torch.randn(13)
+    with torch.no_grad():
+        assert triton_forms.logits(x, weight, bias).stride() == (13, 1)
+    logits = triton_forms.logits(x, weight, bias)
+    assert logits.stride() == (16, 1)
+    torch.testing.assert_close(logits, x @ weight.T + bias)
+
+
+@pytest.mark.parametrize("chain", FUSED)
 def test_an_axis_of_one_may_have_any_stride(chain):
     tensors, constants = chain_cases.arguments(chain, "one_frame")
     odd = [x if x is None else chain_cases.oddly_strided(x) for x in tensors]

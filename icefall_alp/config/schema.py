@@ -64,7 +64,7 @@ class TrainingConfig:
     num_steps: int = 600_000  # optimizer updates
     accumulate: int = 1  # micro-batches per update and process; their loss is that of one large batch
     precision: str = "float32"  # float32 | bfloat16 | float16 (with a loss scale that adapts)
-    encoder_steps: str = "run"  # run | recompute (less memory) | record (a GPU replays them; resumed, masks are others)
+    encoder_steps: str = "run"  # run | recompute (less memory) | record (a GPU replays them, in more memory)
     log_every: int = 50  # steps
     valid_every: int = 2000  # steps; 0 validates at the end only
     save_every: int = 2000  # steps; 0 writes no checkpoint

@@ -2,7 +2,7 @@
 """How an encoder's steps are computed: run, recomputed or recorded. By which kernels is another matter (`kernels`).
 
 Recomputed, layers keep little and run again for their gradients. Recorded, a GPU replays forward and backward for
-shapes of batches that it has seen; a run that was interrupted then continues with other masks than an unbroken one.
+shapes of batches that it has seen, with the random numbers of a step that is run.
 """
 
 from __future__ import annotations

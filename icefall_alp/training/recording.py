@@ -72,21 +72,19 @@ class RecordedEncode:
     def __init__(self, encoder: AudioEncoder, record: Record) -> None:
         self._encoder, self._plain, self._record = encoder, encoder.encode, record
         self._shared = _Shared()
-        self._seen: dict[tuple[object, ...], float | None] = {}  # shapes, and how far training was
+        self._seen: set[tuple[object, ...]] = set()
         self._recordings: dict[tuple[object, ...], _Recording] = {}
         self._parameters = [p for p in encoder.parameters() if p.requires_grad]
 
     def __call__(self, features: Tensor, lens: Tensor, padded: bool) -> Tensor:
-        """As `AudioEncoder.encode`; an update where a shape is new is run, and one whose operations are counted.
-
-        What is run may draw other masks than a replay, and an update may encode a batch twice with the same ones.
-        """
+        """As `AudioEncoder.encode`; a shape that is new is run, and a step whose operations are counted."""
         if not (self._encoder.training and torch.is_grad_enabled()) or is_in_torch_dispatch_mode():
             return self._plain(features, lens, padded)
-        kind, now = features.device.type, self._encoder.clock.batch_count
+        kind = features.device.type
         key = (*features.shape, torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind))
         if key not in self._recordings:
-            if self._seen.setdefault(key, now) == now or len(self._recordings) == MOST:
+            if key not in self._seen or len(self._recordings) == MOST:
+                self._seen.add(key)
                 return self._plain(features, lens, padded)
             self._recordings[key] = self._recorded(features, lens)
         return _Replay.apply(self._recordings[key], features, lens, *self._parameters)

@@ -2,7 +2,7 @@
 """What a step of training leaves out at random: drawn for all layers of an encoder in one go, then handed down.
 
 Whole sequences leave out a residual branch, without rescaling; dropout of hidden channels is the same at all frames and
-rescales. Masks of one rate share their random numbers, one comparison and one conversion.
+rescales. All masks of a kind are parts of one tensor.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from icefall_alp.config.zipformer import ZipformerConfig
+from icefall_alp.models.kernels.plain import Numbers
+from icefall_alp.utils.transfer import send
 
 if TYPE_CHECKING:
     from icefall_alp.models.zipformer.layer import ZipformerLayer
 
-Rate: TypeAlias = float | Tensor  # in a recorded step () on the device, one tensor for one schedule
-
 FEATURE_DROP_PROB = 0.125
+NUM_BRANCHES = 6  # of a layer, that a sequence may leave out
 
 
 @dataclass(frozen=True)
@@ -72,59 +73,56 @@ def draw(config: ZipformerConfig, stacks: Sequence[Sequence[ZipformerLayer]], x:
 
 
 def draw_layers(layers: Sequence[ZipformerLayer], x: Tensor) -> list[LayerDraws]:
-    """For each of `layers`."""
-    rates = [skip_rates(layer) for layer in layers]
-    branches = iter(sequence_masks([rate for of_layer in rates for rate in of_layer.values()], x))
-    channels = [dim for layer in layers for dim in layer.hidden_dims]
-    dropouts = iter(dropout_masks([rate for layer in layers for rate in dropout_rates(layer)], channels, x))
-    return [
-        LayerDraws(**{name: next(branches) for name in of_layer}, dropout=tuple(islice(dropouts, 3)))
-        for of_layer in rates
-    ]
+    """For each of `layers`, which share a clock."""
+    per_step = layers[0].clock.per_step
+    skips = per_step(lambda: [rate for layer in layers for rate in skip_rates(layer)], NUM_BRANCHES * len(layers))
+    branches = iter(sequence_masks(skips, x))
+    drops = per_step(lambda: [rate for layer in layers for rate in dropout_rates(layer)], 3 * len(layers))
+    dropouts = iter(dropout_masks(drops, [dim for layer in layers for dim in layer.hidden_dims], x))
+    return [LayerDraws(*islice(branches, NUM_BRANCHES), tuple(islice(dropouts, 3))) for _ in layers]
 
 
-def skip_rates(layer: ZipformerLayer) -> dict[str, Rate]:
-    """How often a sequence leaves out each branch at present, by the names of `LayerDraws`."""
-    rates = {
-        "attention": layer.attention_skip_rate,
-        "conv1": layer.conv_skip_rate,
-        "conv2": layer.conv_skip_rate,
-        "ff2": layer.ff2_skip_rate,
-        "ff3": layer.ff3_skip_rate,
-        "layer": layer.skip_rate,
-    }
-    return {name: layer.rate(rate) if layer.training else 0.0 for name, rate in rates.items()}
+def skip_rates(layer: ZipformerLayer) -> list[float]:
+    """How often a sequence leaves out each branch at present, in the order of `LayerDraws`."""
+    rates = (
+        layer.attention_skip_rate,
+        layer.conv_skip_rate,
+        layer.conv_skip_rate,
+        layer.ff2_skip_rate,
+        layer.ff3_skip_rate,
+        layer.skip_rate,
+    )
+    return [layer.now(rate) if layer.training else 0.0 for rate in rates]
 
 
-def dropout_rates(layer: ZipformerLayer) -> list[Rate]:
+def dropout_rates(layer: ZipformerLayer) -> list[float]:
     """Of the hidden channels of its three feed-forward modules at present."""
     modules = layer.feed_forward1, layer.feed_forward2, layer.feed_forward3
-    return [layer.rate(layer.dropout_p) if module.training else 0.0 for module in modules]
+    return [layer.now(layer.dropout_p) if module.training else 0.0 for module in modules]
 
 
-def sequence_masks(rates: Sequence[Rate], x: Tensor) -> list[Tensor | None]:
-    """For each rate 1 for the sequences of x (N, ...) that keep a branch, 0 for the others: (N, 1, 1); None for 0."""
+def sequence_masks(rates: Numbers, x: Tensor) -> list[Tensor | None]:
+    """For each rate 1 for the sequences of x (N, ...) that keep a branch, 0 for the others: (N, 1, 1).
+
+    None for a rate of 0, unless the rates lie on the device.
+    """
     return _kept(rates, [1] * len(rates), x, rescale=False)
 
 
-def dropout_masks(rates: Sequence[Rate], channels: Sequence[int], x: Tensor) -> list[Tensor | None]:
-    """For each rate an inverted dropout mask (N, 1, channels) for what is made of x (N, ...); None for 0."""
+def dropout_masks(rates: Numbers, channels: Sequence[int], x: Tensor) -> list[Tensor | None]:
+    """For each rate an inverted dropout mask (N, 1, channels) for what is made of x (N, ...); None as above."""
     return _kept(rates, channels, x, rescale=True)
 
 
-def _kept(rates: Sequence[Rate], channels: Sequence[int], x: Tensor, rescale: bool) -> list[Tensor | None]:
-    masks: list[Tensor | None] = [None] * len(rates)
-    places_of: dict[Rate, list[int]] = {}
-    for place, rate in enumerate(rates):
-        places_of.setdefault(rate, []).append(place)
-    for rate, places in places_of.items():
-        if not isinstance(rate, Tensor) and rate == 0.0:
-            continue
-        sizes = [len(x) * channels[i] for i in places]
-        kept = (torch.rand(sum(sizes), device=x.device) >= rate).to(x.dtype)
-        for i, mask in zip(places, (kept.div_(1.0 - rate) if rescale else kept).split(sizes), strict=True):
-            masks[i] = mask.view(len(x), 1, channels[i])
-    return masks
+def _kept(rates: Numbers, channels: Sequence[int], x: Tensor, rescale: bool) -> list[Tensor | None]:
+    sizes, live = [len(x) * num for num in channels], isinstance(rates, Tensor)
+    of_masks = (rates if live else send(torch.tensor(rates), x.device)).unbind()
+    of_numbers = torch.cat([rate.expand(size) for rate, size in zip(of_masks, sizes, strict=True)])
+    # For rates of 0 too: how many random numbers are drawn hangs neither on rates nor on whether a step is replayed.
+    kept = (torch.rand(len(of_numbers), device=x.device) >= of_numbers).to(x.dtype)
+    parts = (kept.div_(1.0 - of_numbers) if rescale else kept).split(sizes)
+    masks = [part.view(len(x), 1, num) for part, num in zip(parts, channels, strict=True)]
+    return masks if live else [mask if rate else None for mask, rate in zip(masks, rates, strict=True)]
 
 
 def feature_masks(config: ZipformerConfig, num_items: int, device: torch.device) -> list[Tensor]:

@@ -48,7 +48,7 @@ class ConvNeXt(ScheduledModule):
         first, second = self.pointwise_conv1, self.pointwise_conv2
         parameters = (first.weight, first.bias, second.weight, second.bias)
         y = chains.pointwise_feed_forward(y, *parameters, SwooshL.shift, SwooshL.offset, self.hidden_balancer)
-        (keep,) = sequence_masks([self.rate(self.layerdrop_rate)], y) if self.training else [None]
+        (keep,) = sequence_masks(self.rates(self.layerdrop_rate), y) if self.training else [None]
         x, _ = chains.residual(x, y, None if keep is None else keep.unsqueeze(-1))
         return self.out_whiten(self.out_balancer(x))
 
@@ -92,7 +92,7 @@ class Conv2dSubsampling(ScheduledModule):
         weight = self._channels_innermost(self.out.weight)
         x = in_slices(lambda *parts: self._convolve(weight, *parts), widest, features, padding)
         x = self.out_norm(self.out_whiten(x))
-        (mask,) = dropout_masks([self.rate(self.dropout_p)], x.shape[-1:], x) if self.training else [None]
+        (mask,) = dropout_masks(self.rates(self.dropout_p), x.shape[-1:], x) if self.training else [None]
         return x if mask is None else x * mask
 
     def _convolve(self, weight: Tensor, features: Tensor, padding: Tensor | None) -> Tensor:

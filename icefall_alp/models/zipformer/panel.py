@@ -36,7 +36,6 @@ class Panel:
     def restart(self) -> None:
         """Forget what was asked: the step is recorded again."""
         self._asked: list[tuple[Ask, int]] = []
-        self._single: dict[object, Tensor] = {}
         self._used = 0
 
     def read(self, ask: Ask, size: int) -> Tensor:
@@ -46,12 +45,6 @@ class Panel:
         self._asked.append((ask, width))
         self._used += width
         return place
-
-    def number(self, key: object, ask: Callable[[], float]) -> Tensor:
-        """Where one answer will be found: () float32, the same tensor for the same key."""
-        if key not in self._single:
-            self._single[key] = self.read(lambda: (ask(),), 1)[0]
-        return self._single[key]
 
     def refresh(self) -> None:
         """Ask again, and let the device have the answers before what it does next."""

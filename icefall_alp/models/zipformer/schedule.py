@@ -12,8 +12,9 @@ from functools import cache, lru_cache
 from typing import TypeAlias
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
+from icefall_alp.models.kernels.plain import Numbers
 from icefall_alp.models.zipformer.clock import Clock
 
 
@@ -56,12 +57,9 @@ class ScheduledModule(nn.Module):
             return value.default
         return value.at(self.clock.batch_count)
 
-    def rate(self, value: Scheduled) -> float | Tensor:
-        """`now`; of a schedule in a recorded step a number on the device, the same tensor for the same schedule."""
-        panel = self.clock.panel
-        if panel is None or not isinstance(value, Schedule):
-            return self.now(value)
-        return panel.number(value, lambda: self.now(value))
+    def rates(self, *values: Scheduled) -> Numbers:
+        """`now` of each; in a recorded step on the device."""
+        return self.clock.per_step(lambda: [self.now(value) for value in values], len(values))
 
 
 @cache

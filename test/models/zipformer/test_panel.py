@@ -28,13 +28,6 @@ def test_answers_are_found_where_they_were_promised_and_follow_each_refresh():
     assert all(place.storage_offset() % ALIGNED == 0 for place in places)
 
 
-def test_one_key_is_asked_once():
-    panel, values = Panel(CPU), iter([0.25, 0.5])
-    first, again = (panel.number("rate", lambda: next(values)) for _ in range(2))
-    panel.refresh()
-    assert first is again and first.shape == () and first.item() == 0.25
-
-
 def test_a_step_recorded_again_uses_the_same_places():
     panel = Panel(CPU)
     first = panel.read(lambda: (1.0,), 1)

@@ -44,12 +44,11 @@ def test_rates_are_read_from_the_panel_while_there_is_one():
     module, clock = ScheduledModule().train(), Clock(batch_count=50.0)
     attach_clock(module, clock)
     falling = Schedule(((0, 0.4), (100, 0.2)))
-    assert module.rate(falling) == pytest.approx(0.3)
+    assert module.rates(falling, 0.7) == pytest.approx([0.3, 0.7])
     panel = clock.panel = Panel(torch.device("cpu"))
-    rate = module.rate(falling)
-    assert module.rate(falling) is rate and module.rate(0.7) == 0.7
+    rates = module.rates(falling, 0.7)
     panel.refresh()
-    assert rate.item() == pytest.approx(0.3)
+    assert rates.tolist() == pytest.approx([0.3, 0.7])
     clock.batch_count = 100.0
     panel.refresh()
-    assert rate.item() == pytest.approx(0.2)
+    assert rates.tolist() == pytest.approx([0.2, 0.7])

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry, sdpa_backward_flop, sdpa_flop
 
-from icefall_alp.models.kernels import chains
+from icefall_alp.models.kernels.operations import unseen_operations
 
 
 class FlopCounter(TorchDispatchMode):
@@ -20,12 +20,12 @@ class FlopCounter(TorchDispatchMode):
         self.total = 0
 
     def __enter__(self) -> FlopCounter:
-        self.total -= chains.unseen_operations()
+        self.total -= unseen_operations()
         return super().__enter__()
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
-        self.total += chains.unseen_operations()
+        self.total += unseen_operations()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from icefall_alp.models.kernels import closed, native, native_products, plain
+from icefall_alp.models.kernels import closed, native, plain
 from icefall_alp.models.kernels.native_library import library
 
 FUSED = os.environ.get("ICEFALL_ALP_FUSED", "1") != "0"
@@ -30,11 +30,6 @@ def form_for(device_type: str) -> ModuleType:
     if device_type != "cpu":
         return _device_form()
     return closed if library() is None else native
-
-
-def unseen_operations() -> int:
-    """Operations of matrix products so far that were not PyTorch's, and that its counters do not see."""
-    return native_products.operations
 
 
 @cache

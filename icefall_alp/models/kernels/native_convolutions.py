@@ -8,7 +8,8 @@ from torch import Tensor
 
 from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.native_library import call
-from icefall_alp.models.kernels.native_products import all_float32, count, float32, known, rows_of
+from icefall_alp.models.kernels.native_products import all_float32, float32, known, rows_of
+from icefall_alp.models.kernels.operations import count
 
 FEW = 16  # channels
 TAPS = 7  # of a depthwise filter of images, as in cpu_depthwise.c

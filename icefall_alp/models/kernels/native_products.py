@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,16 +11,10 @@ from icefall_alp.models.kernels import closed
 from icefall_alp.models.kernels.closed import rows_of
 from icefall_alp.models.kernels.frozen import panels_of
 from icefall_alp.models.kernels.native_library import call
+from icefall_alp.models.kernels.operations import count
 from icefall_alp.models.kernels.plain import ScorePenalty
 
 TYPES = (torch.float32, torch.bfloat16)
-operations = 0  # of matrix products and convolutions so far, two for each multiplication: PyTorch does not see them
-
-
-def count(*sizes: int) -> None:
-    """Count the operations of a product of these sizes."""
-    global operations
-    operations += 2 * prod(sizes)
 
 
 def known(*tensors: Tensor | None) -> bool:

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from icefall_alp.models.kernels import closed
-from icefall_alp.models.kernels.native_products import count
+from icefall_alp.models.kernels.operations import count
 from icefall_alp.models.kernels.triton_tiles import own_tile, programs_for
 
 WIDTH = 64  # channels of a program

@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from icefall_alp.models.kernels import closed_modifiers, native_products
+from icefall_alp.models.kernels import closed_modifiers
+from icefall_alp.models.kernels.operations import count
 from icefall_alp.models.kernels.plain import TINY, Number
 
 TILE = {"tf32": 64, "tf32x3": 32, "ieee": 32}  # rows and columns that a program multiplies at once
@@ -123,7 +124,7 @@ def _sums(x: Tensor, rows: int, num_groups: int, scale: Number) -> tuple[Tensor,
     (size, tile), shares = _sizes(x, num_groups), triton.cdiv(rows, SHARE)
     sums = torch.empty(shares, x.shape[-1], dtype=torch.float32, device=x.device)
     products = torch.empty(shares, num_groups, size, size, dtype=torch.float32, device=x.device)
-    native_products.count(rows, x.shape[-1], size)  # correcting is not counted: the device decides
+    count(rows, x.shape[-1], size)  # correcting is not counted: the device decides
     pairs = num_groups * triton.cdiv(size, tile["BLOCK"]) ** 2
     live = isinstance(scale, Tensor)
     told = scale if live else sums

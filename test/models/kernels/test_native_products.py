@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from icefall_alp.models.kernels import native_library, native_products, plain
+from icefall_alp.models.kernels.operations import unseen_operations
 
 pytestmark = pytest.mark.skipif(native_library.library() is None, reason="no C compiler")
 
@@ -52,10 +53,10 @@ def test_feed_forward_of_any_size_without_a_graph(sizes):
     items, frames, depth, hidden, n = sizes
     x, weight, bias = torch.randn(items, frames, depth), torch.randn(hidden, depth) / depth**0.5, torch.randn(hidden)
     out_weight, out_bias = torch.randn(n, hidden) / hidden**0.5, torch.randn(n)
-    before = native_products.operations
+    before = unseen_operations()
     with torch.no_grad():
         ours = native_products.feed_forward(x, None, weight, bias, out_weight, out_bias, 4.0, 0.035, never)
-    assert native_products.operations - before == 2 * items * frames * hidden * (depth + n)
+    assert unseen_operations() - before == 2 * items * frames * hidden * (depth + n)
     middle = x.double() @ weight.double().t() + bias.double()
     middle = torch.nn.functional.softplus(middle - 4.0) - 0.08 * middle - 0.035
     torch.testing.assert_close(
@@ -94,14 +95,14 @@ def test_feed_forward_threads_change_no_bit():
 
 def test_only_what_is_asked_for_is_computed():
     x, weight = torch.randn(3, 4), torch.randn(5, 4, requires_grad=True)
-    before = native_products.operations
+    before = unseen_operations()
     native_products.linear(x, weight, None).sum().backward()
-    assert native_products.operations - before == 2 * 2 * 3 * 4 * 5
+    assert unseen_operations() - before == 2 * 2 * 3 * 4 * 5
     torch.testing.assert_close(weight.grad, x.sum(0).expand(5, -1))
 
 
 def test_operations_are_those_of_the_definition():
     weights, values = torch.rand(2, 3, 7, 7), torch.randn(3, 7, 8)
-    before = native_products.operations
+    before = unseen_operations()
     torch.testing.assert_close(native_products.mix(weights, values), plain.mix(weights, values))
-    assert native_products.operations - before == 2 * 2 * 3 * 7 * 7 * 4
+    assert unseen_operations() - before == 2 * 2 * 3 * 7 * 7 * 4

@@ -9,14 +9,8 @@ import torch
 from icefall_alp.models.kernels import plain
 
 triton_balancer = pytest.importorskip("icefall_alp.models.kernels.triton_balancer")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there in the interpreter
+pytestmark = pytest.mark.usefixtures("on_the_device")
 SETTINGS = (-0.1, 0.1, 0.2, 1.0, 0.04)
-
-
-@pytest.fixture(autouse=True)
-def on_the_device():
-    with torch.device(DEVICE):
-        yield
 
 
 def test_moments_are_shared_out_by_rows():

@@ -11,13 +11,7 @@ from icefall_alp.models.kernels.modifiers import AbsPenalty
 from test.models.kernels import chain_cases
 
 triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there in the interpreter
-
-
-@pytest.fixture(autouse=True)
-def on_the_device():
-    with torch.device(DEVICE):
-        yield
+pytestmark = pytest.mark.usefixtures("on_the_device")
 
 
 FUSED = [
@@ -123,9 +117,9 @@ def test_swoosh_of_images_with_channels_innermost(monkeypatch, eight_bit):
 @pytest.mark.parametrize("positions", [True, False])
 @pytest.mark.parametrize("settings", [(0.01,), torch.tensor([0.01]), torch.tensor([0.0])])
 @pytest.mark.parametrize("loss_scale", [0.5, torch.tensor(0.5)])
-def test_scores_beyond_the_limit_are_penalised_and_never_written(positions, settings, loss_scale):
+def test_scores_beyond_the_limit_are_penalised_and_never_written(positions, settings, loss_scale, on_the_device):
     """A penalty of 0 on the device is none, in a step that is recorded."""
-    settings, loss_scale = (x.to(DEVICE) if torch.is_tensor(x) else x for x in (settings, loss_scale))
+    settings, loss_scale = (x.to(on_the_device) if torch.is_tensor(x) else x for x in (settings, loss_scale))
     (q, k, p, pos, bias), (num_heads, _) = chain_cases.arguments("attention_weights", "odd")
     penalty = AbsPenalty(0.5, settings, lambda: loss_scale)
     tensors = (q, k, p, pos) if positions else (q, k, None, None)
@@ -156,12 +150,12 @@ def test_norm_of_half_precision_is_in_full():
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("size", chain_cases.SIZES)
-def test_under_autocast_a_residual_sum_comes_in_both_types(size, kept):
+def test_under_autocast_a_residual_sum_comes_in_both_types(size, kept, on_the_device):
     (x, branch, keep), _ = chain_cases.arguments("residual", size)
     keep = keep if kept else None
     grads = [torch.randn_like(x), torch.randn_like(x).bfloat16()]
     narrow = branch.detach().bfloat16().requires_grad_()
-    with torch.autocast(DEVICE, torch.bfloat16):
+    with torch.autocast(on_the_device, torch.bfloat16):
         total, value = triton_forms.residual(x, narrow, keep)
     expected, same = plain.residual(x, branch, keep)
     assert total.dtype == torch.float32 and value.dtype == torch.bfloat16
@@ -176,19 +170,19 @@ def test_under_autocast_a_residual_sum_comes_in_both_types(size, kept):
 
 
 @pytest.mark.parametrize("used", [0, 1])
-def test_one_type_of_a_residual_sum_may_be_left_unused(used):
+def test_one_type_of_a_residual_sum_may_be_left_unused(used, on_the_device):
     (x, branch, keep), _ = chain_cases.arguments("residual", "odd")
-    with torch.autocast(DEVICE, torch.bfloat16):
+    with torch.autocast(on_the_device, torch.bfloat16):
         result = triton_forms.residual(x, branch, keep)[used]
     grad_x, grad_branch = torch.autograd.grad(result, (x, branch), torch.ones_like(result))
     assert torch.equal(grad_x, torch.ones_like(x))
     assert torch.equal(grad_branch, torch.ones_like(x) * keep)
 
 
-def test_a_residual_sum_without_autocast_or_of_other_shapes_is_left_to_a_library():
+def test_a_residual_sum_without_autocast_or_of_other_shapes_is_left_to_a_library(on_the_device):
     x, branch = torch.randn(2, 3, 4), torch.randn(1, 3, 4)
     assert triton_forms.residual(x, x, None)[1].dtype == torch.float32
-    with torch.autocast(DEVICE, torch.bfloat16):
+    with torch.autocast(on_the_device, torch.bfloat16):
         assert torch.equal(triton_forms.residual(x, branch, None)[0], x + branch)
         total, value = triton_forms.residual(x.bfloat16(), x.bfloat16(), None)
     assert total is value

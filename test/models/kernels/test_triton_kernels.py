@@ -7,13 +7,7 @@ import pytest
 import torch
 
 kernels = pytest.importorskip("icefall_alp.models.kernels.triton_kernels")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there in the interpreter
-
-
-@pytest.fixture(autouse=True)
-def on_the_device():
-    with torch.device(DEVICE):
-        yield
+pytestmark = pytest.mark.usefixtures("on_the_device")
 
 
 def test_nothing_is_written_behind_the_end():

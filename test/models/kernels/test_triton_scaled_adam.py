@@ -19,16 +19,13 @@ triton_scaled_adam = pytest.importorskip("icefall_alp.models.kernels.triton_scal
 triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
 ScaledAdamKernels = triton_scaled_adam.ScaledAdamKernels
 ROOT = Path(__file__).parents[3]
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # there in the interpreter
 SHAPES = [(3, 5), (), (260,), (0, 4), (1,), (2, 3, 7, 7), (70, 33)]
 CONSTANTS = ((0.9, 0.98), 1e-3, 0.03)  # betas, eps, rate
 
 
 @pytest.fixture(autouse=True)
-def on_the_device(monkeypatch):
+def by_triton(on_the_device, monkeypatch):
     monkeypatch.setattr(chains, "form_for", lambda device_type: triton_forms)
-    with torch.device(DEVICE):
-        yield
 
 
 def tensors(seed):

@@ -6,19 +6,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from icefall_alp.models.kernels import chains, plain
+from icefall_alp.models.kernels import plain
+from icefall_alp.models.kernels.operations import unseen_operations
 
 triton_whiten = pytest.importorskip("icefall_alp.models.kernels.triton_whiten")
 triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton's interpreter
+pytestmark = [
+    pytest.mark.usefixtures("on_the_device"),
+    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),  # Triton's interpreter
+]
 SIZES = [((2, 30, 8), 1), ((1, 70, 40), 1), ((3, 50, 12), 3), ((90, 70), 2), ((4, 5, 7, 6), 1)]
-
-
-@pytest.fixture(autouse=True)
-def on_the_device():
-    with torch.device(DEVICE):
-        yield
 
 
 def correlated(shape, dtype, mean=1.0):
@@ -104,9 +101,9 @@ def test_sums_of_many_rows_do_not_overflow_half_precision():
     assert (ours - expected).norm() < 0.02 * expected.norm()
 
 
-def test_autocast_around_backward_changes_nothing():
+def test_autocast_around_backward_changes_nothing(on_the_device):
     x, grad = correlated((3, 50, 12), torch.float32, mean=3.0)
-    with torch.autocast(DEVICE, torch.bfloat16):
+    with torch.autocast(on_the_device, torch.bfloat16):
         ours, _ = triton_whiten.whiten_gradient(x, grad, 1, 0.5, 0.3)
     assert torch.equal(ours, triton_whiten.whiten_gradient(x, grad, 1, 0.5, 0.3)[0])
 
@@ -134,9 +131,9 @@ def test_no_rows_at_all_and_other_strides():
 
 def test_products_that_judge_are_counted_for_mfu():
     x, grad = correlated((3, 50, 12), torch.float32)
-    before = chains.unseen_operations()
+    before = unseen_operations()
     triton_whiten.whiten_gradient(x, grad, 3, 0.5, 0.3)
-    assert chains.unseen_operations() - before == 2 * 150 * 12 * 4
+    assert unseen_operations() - before == 2 * 150 * 12 * 4
 
 
 def test_chains_of_a_gpu_use_it():

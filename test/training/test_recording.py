@@ -88,7 +88,6 @@ def replays(encoder):
     return len(encoder.encode._recordings)
 
 
-@pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton's interpreter
 @pytest.mark.parametrize("begin", [EARLY, LATE])
 def test_a_replayed_step_is_the_step_with_the_decisions_of_its_own_turn(form, begin):
     run, replayed = build(False), build(True)

@@ -11,10 +11,7 @@ from icefall_alp.models.kernels.operations import unseen_operations
 
 triton_whiten = pytest.importorskip("icefall_alp.models.kernels.triton_whiten")
 triton_forms = pytest.importorskip("icefall_alp.models.kernels.triton_forms")
-pytestmark = [
-    pytest.mark.usefixtures("on_the_device"),
-    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),  # Triton's interpreter
-]
+pytestmark = pytest.mark.usefixtures("on_the_device")
 SIZES = [((2, 30, 8), 1), ((1, 70, 40), 1), ((3, 50, 12), 3), ((90, 70), 2), ((4, 5, 7, 6), 1)]
 
 

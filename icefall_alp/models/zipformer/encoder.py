@@ -8,10 +8,10 @@ import random
 from torch import Tensor, nn
 
 from icefall_alp.config.zipformer import ZipformerConfig
-from icefall_alp.models.zipformer.draws import draw, nothing
 from icefall_alp.models.zipformer.masks import Context, chunk_mask, padding_mask
 from icefall_alp.models.zipformer.resampling import Downsample, convert_channels, widest
 from icefall_alp.models.zipformer.stack import DownsampledStack, LayerStack
+from icefall_alp.models.zipformer.step_draws import draw, nothing
 
 
 class Zipformer(nn.Module):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from icefall_alp.models.zipformer import draws
+from icefall_alp.models.zipformer import step_draws
 from icefall_alp.models.zipformer.encoder import Zipformer
 from icefall_alp.models.zipformer.masks import padding_mask
 from icefall_alp.models.zipformer.resampling import widest
@@ -41,7 +41,7 @@ def test_eval_activations(tiny, tiny_input, golden, close):
 def train(model, tiny_input, batch_count, monkeypatch):
     model.train()
     model.without_noise()
-    monkeypatch.setattr(draws, "FEATURE_DROP_PROB", -1.0)
+    monkeypatch.setattr(step_draws, "FEATURE_DROP_PROB", -1.0)
     model.encoder.set_batch_count(batch_count)
     x, lens, target = tiny_input
     x = x.clone().requires_grad_(True)

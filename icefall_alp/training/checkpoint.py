@@ -35,7 +35,7 @@ LOGGER = logging.getLogger(__name__)
 
 _TENSOR_FILES = ("model", "average", "optimizer")
 _STATE, _MANIFEST, _LAST = "state.json", "manifest.json", "last"
-# What may differ when a run is continued: none of these changes what an update does, but for masks drawn anew.
+# What may differ when a run is continued: none of these changes what an update does, but for what is drawn and rounded.
 _FREE_KEYS = {
     "data.num_workers",
     "training.num_steps",

@@ -116,6 +116,7 @@ class Gradients:
                 embedding, own_logs = self.objective.embed(batch.to(self.device))
             embeddings.append(embedding.detach())
             logs.append(own_logs)
+            del embedding  # and its graph, before the next one is made
         joined = torch.cat(embeddings).requires_grad_()
         output = self.objective.compare(joined)
         sums = self._reduce(output.total, self._count(output), asked_to_stop)

@@ -3,6 +3,7 @@
 
 import json
 import random
+import weakref
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -195,6 +196,21 @@ def test_embeddings_kept_and_compared_give_the_gradient_of_one_large_batch(bench
     assert cached.objective.logit_scale.grad != 0
     merged = {name for logs in result.logs for name in logs}
     assert merged == {"captions_cut", "temperature", "R@1_audio_to_text", "R@1_text_to_audio"}
+
+
+def test_of_a_batch_embedded_in_parts_one_graph_is_there_at_a_time(bench, monkeypatch):
+    trainer, made, kept = contrastive(bench), [], []
+    embed = trainer.objective.embed
+
+    def watched(batch):
+        kept.append(sum(embedding() is not None for embedding in made))
+        embedding, logs = embed(batch)
+        made.append(weakref.ref(embedding))
+        return embedding, logs
+
+    monkeypatch.setattr(trainer.objective, "embed", watched)
+    trainer.gradients.backward(batches_of(trainer, 3))
+    assert kept == [0] * 6
 
 
 @pytest.mark.parametrize(("world_size", "accumulate"), [(2, 2), (4, 1), (2, 1)])

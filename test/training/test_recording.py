@@ -231,6 +231,19 @@ def test_beyond_so_many_shapes_steps_are_run(on_tape, monkeypatch):
     assert [key[1] for key in encoder.encode._recordings] == [57]
 
 
+def test_a_shape_is_recorded_when_it_is_seen_again_also_within_an_update(on_tape):
+    """A batch larger than memory is embedded twice, with the same random numbers."""
+    encoder, found = build(True), []
+    features, lens = torch.randn(2, 40, 80), torch.tensor([40, 31])
+    encoder.set_batch_count(LATE)
+    for recorded in (0, 1):
+        random.seed(0)
+        torch.manual_seed(0)
+        found.append(encoder(features, lens)[0].detach().clone())
+        assert replays(encoder) == recorded
+    torch.testing.assert_close(*found)
+
+
 def test_a_backward_is_possible_once_and_before_the_next_forward(on_tape):
     encoder = build(True)
     features, lens = torch.randn(2, 40, 80), torch.tensor([40, 31])

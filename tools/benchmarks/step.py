@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Callable
 
 import torch
@@ -78,11 +77,10 @@ def _step(
     objective: ContrastiveObjective, batch: CaptionBatch, arguments: argparse.Namespace, update: Callable[[], object]
 ) -> Callable[[], None]:
     gradients = Gradients(objective, "bfloat16" if arguments.bfloat16 else "float32", arguments.device)
-    steps = itertools.count()  # a shape is recorded in the update after its first
 
     def step() -> None:
         objective.zero_grad(set_to_none=True)
-        objective.set_batch_count(_workload.SETTLED + next(steps))
+        objective.set_batch_count(_workload.SETTLED)
         gradients.backward([batch])
         update()
 

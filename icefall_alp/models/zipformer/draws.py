@@ -66,10 +66,10 @@ def dropout_masks(rates: Numbers, channels: Sequence[int], x: Tensor) -> list[Te
 
 def _kept(rates: Numbers, channels: Sequence[int], x: Tensor, rescale: bool) -> list[Tensor | None]:
     sizes, live = [len(x) * num for num in channels], isinstance(rates, Tensor)
-    of_masks = (rates if live else send(torch.tensor(rates), x.device)).unbind()
-    of_numbers = torch.cat([rate.expand(size) for rate, size in zip(of_masks, sizes, strict=True)])
+    shares = 1.0 - (rates if live else send(torch.tensor(rates), x.device))
+    share = torch.cat([one.expand(size) for one, size in zip(shares.unbind(), sizes, strict=True)])
     # For rates of 0 too: how many random numbers are drawn hangs neither on rates nor on whether a step is replayed.
-    kept = (torch.rand(len(of_numbers), device=x.device) >= of_numbers).to(x.dtype)
-    parts = (kept.div_(1.0 - of_numbers) if rescale else kept).split(sizes)
+    kept = (torch.rand(len(share), device=x.device) < share).to(x.dtype)
+    parts = (kept.div_(share) if rescale else kept).split(sizes)
     masks = [part.view(len(x), 1, num) for part, num in zip(parts, channels, strict=True)]
     return masks if live else [mask if rate else None for mask, rate in zip(masks, rates, strict=True)]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import platform
 import re
@@ -75,5 +76,5 @@ def _training_rates(path: Path, num_steps: int) -> dict[str, str]:
     if not rates or not steps:
         return {}
     wall = num_steps * sum(steps) / len(steps)
-    audio = wall * sum(rates) / len(rates)
+    audio = num_steps * sum(map(operator.mul, rates, steps)) / len(steps)  # each rate over its own seconds
     return {"hours of audio": f"{audio / 3600:.1f}", "minutes": f"{wall / 60:.1f}", "audio-s/s": f"{audio / wall:.0f}"}

@@ -50,7 +50,7 @@ def training_summaries(exp_dir: Path) -> dict[str, dict[str, str]]:
         exp_dir: Folder that holds one folder per run.
 
     Returns:
-        run -> name -> text; runs without a log are left out. Seconds come from the mean rates in the text log.
+        run -> name -> text; runs without a log are left out. Seconds come from the rates in the text log.
     """
     summaries = {}
     for path in sorted(exp_dir.glob("*/losses.jsonl")):

@@ -114,9 +114,8 @@ class Gradients:
             # With gradients on, though nothing is sent back: only then do regularisers draw what they will draw again.
             with self._autocast():
                 embedding, own_logs = self.objective.embed(batch.to(self.device))
-            embeddings.append(embedding.detach())
+            embeddings.append(embedding := embedding.detach())  # its graph goes before the next is made
             logs.append(own_logs)
-            del embedding  # and its graph, before the next one is made
         joined = torch.cat(embeddings).requires_grad_()
         output = self.objective.compare(joined)
         sums = self._reduce(output.total, self._count(output), asked_to_stop)
